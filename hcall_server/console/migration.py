@@ -70,13 +70,14 @@ _LIVE_STEPS, _INACTIVE_STEPS = 6, 4
 
 
 class MigrationPlan(msgspec.Struct):
-    """A partition, the id of its target system, and the attempt to follow, 0 for a new one."""
+    """What a migration job moves: a partition, and the id of its target system."""
 
     uuid: str
     name: str
     target: str
     live: bool
     epoch: int = 0
+    """The number of the stored attempt that the job continues.  If it is 0, the job begins a new attempt."""
 
 
 class EndedAttempt(NamedTuple):

@@ -147,9 +147,12 @@ class Listeners:
         return {name: str(self.path(name)) for name in self._own} | passed
 
     def address(self, name: str) -> str:
-        """Return the address of a partition's private socket; "" if it has none.
+        """Return the address of a partition's private socket, such as "unix:/lab/run/a.sock".
 
-        If the partition is powered off, this is the address that it will have.
+        If the partition is powered off, its socket need not exist yet.  The result is then the address that
+        `open` gives the socket.
+
+        Return "" after `close_all`.  Return "" also if the socket was passed and has no path.
         """
         if self._closed:
             return ""

@@ -256,7 +256,11 @@ class Backups:
         return header, record, before
 
     def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
-        """Put the partition of a record in the place of `before`, and mark its records dirty."""
+        """Make the partition of a record, add it to the system, and return it.
+
+        If `before` is a partition, the new partition replaces it.  The record of the new partition is marked
+        dirty.  The system's own records are marked dirty too, if they have to change.
+        """
         # Publish the access key first, because only this step can fail.  An error then changes nothing.
         partition = self._system.made(record.profile, record.image)
         self._keys.publish_key(partition)

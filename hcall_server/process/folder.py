@@ -63,7 +63,10 @@ class LockedFolder:
         check_private(self.path)
 
     def _refuse_file(self) -> None:
-        """Raise OperatorError if a file is at the path, or at that of a folder above."""
+        """Raise OperatorError if the path is a file.
+
+        If nothing exists at the path, the nearest existing path above it is checked instead.
+        """
         found = next(each for each in (self.path, *self.path.parents) if each.exists())
         if not found.is_dir():
             question = folders.question_of(self.path, self._kind)

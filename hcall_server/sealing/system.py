@@ -117,7 +117,10 @@ def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
 
 
 def _later(record: SystemRecord) -> bytes:
-    """Return the later fields; ValueError for a name that every reader would refuse as too long."""
+    """Return the list of fields that later releases added to the system record.
+
+    ValueError if the system's name is too long.  Every reader would refuse a record with such a name.
+    """
     name = record.name.encode()
     if len(name) > SYSTEM_NAME_SIZE:
         raise ValueError(f"a system's name has 1 to {SYSTEM_NAME_SIZE} bytes")

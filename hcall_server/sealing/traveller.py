@@ -167,8 +167,8 @@ def _objects_in(found: Any, record: PartitionRecord) -> tuple[Placed, ...]:
     if _keys(stored) & _keys(objects):
         _refuse("has a volatile object under the label of another one")
     last = -1
-    # A place is an index in the list of all objects, as the guest sees it.  Before the volatile object
-    # number n there are at most all stored objects and n volatile ones.
+    # A place is an index in the list of all objects, as the guest sees it.  Before the object at index
+    # `number` of `objects`, that list has `number` volatile objects and at most all stored objects.
     for number, place in enumerate(places):
         if not last < place <= len(stored) + number:
             _refuse(f"has its volatile object {number} at the place {place}")

@@ -125,7 +125,10 @@ class Book:
             del self._dirty[partition.number]
 
     def take(self) -> Batch:
-        """Move all dirty changes into a flight; a later change is dirty again."""
+        """Move all dirty changes into a flight, and return its contents.
+
+        A change after this call is not in the flight.  `add` marks it dirty for the next flight.
+        """
         snapshots = {
             number: Snapshot(partition, partition.keystore, partition.profile)
             for number, partition in self._dirty.items()

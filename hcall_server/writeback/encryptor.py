@@ -116,8 +116,8 @@ class Encryptor:
     """Makes changes durable after the calls that made them.
 
     `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM works again.
-    `on_trouble` also gets an error with a rule if the function of a waiter raises.  All times are those of
-    `clock`.  All functions are called on one event loop.
+    If a function that was given to `wait_landing` raises, `on_trouble` gets an error with a rule.  All times
+    are those of `clock`.  All functions are called on one event loop.
     """
 
     def __init__(

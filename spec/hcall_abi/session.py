@@ -55,7 +55,8 @@ from hcall_abi.frames import (
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
 
-# The user of a session also needs these names of the exchange: its methods take and return them.
+# `Event`, `OtherVersion`, `Role` and `SessionState` are defined in `hcall_abi.exchange`. `Session` takes or
+# returns their values. So a user of `Session` can import all names from this module.
 __all__ = ["Event", "LocalProtocolError", "OtherVersion", "Role", "Session", "SessionState", "complaint"]
 
 _OPEN, _CLOSED = SessionState.OPEN, SessionState.CLOSED

@@ -53,7 +53,11 @@ def serve_command(args: argparse.Namespace, words: str) -> str:
 
 
 def lpar_command(args: argparse.Namespace, words: str) -> str:
-    """Return a command of `swpks lpar` with the connection and the consumer of this one."""
+    """Return a command line of `swpks lpar` with other words, for the same partition.
+
+    `args` is the parsed command that runs now.  The returned command has the same connection, consumer and
+    password file.
+    """
     options = {
         "--socket": args.socket,
         "--tcp": args.tcp,

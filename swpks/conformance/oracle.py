@@ -73,7 +73,10 @@ OFFERED = {level: 0x7F80_0000 if level in ("FW1110", "NEXT") else 0x7F00_0000 fo
 
 
 class Presented(Enum):
-    """The password in the authorization block, compared with the owner's password in this IPL."""
+    """The kind of the password in the authorization block, compared with the owner's password.
+
+    The owner's password is the password that the owner has set in this IPL.
+    """
 
     NOTHING = "none"
     RIGHT = "the owner's"

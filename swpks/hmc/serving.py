@@ -214,7 +214,10 @@ class CommandServer:
                 self._stop()
 
     def hurry(self) -> None:
-        """End the running requests at once, now or when the server is cancelled."""
+        """End all present requests at once.
+
+        If the server is cancelled later, the requests that run at that time end at once too.
+        """
         self.grace = 0.0
         self._stop()
 

@@ -263,7 +263,7 @@ async def test_a_look_asks_for_what_the_console_does_not_hold(machine, client, a
 async def test_another_trusted_system_key_makes_copies_old(machine, client, asked, operation) -> None:
     """R-44, R-53: If the key is changed or restored, the system requests all copies at once.
 
-    The new key opens no earlier copy. The same key again requests nothing.
+    The new key opens no earlier copy. If the operator sets the same key again, the system requests no copy.
     """
     await keep(client)
     key = {"operation": operation, "key": base64.b64encode(bytes(range(32))).decode()}

@@ -141,7 +141,7 @@ async def test_a_body_where_none_belongs(machine, client) -> None:
 
 
 async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> None:
-    """If the machine's storage fails, the problem has the fault `storage`, not the operator."""
+    """If the machine's storage fails, the `fault` in the answer is `storage`, and not `operator`."""
 
     def fail(name):
         raise StorageError(storage.IMAGE_LENGTHS, "the disk is full")

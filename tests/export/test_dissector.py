@@ -107,7 +107,7 @@ def pieces_of(frames: list[tuple[str, bytes]], size: int) -> list[tuple[str, byt
 
 
 def test_answers_are_linked_to_calls(lua: Path, tmp_path: Path) -> None:
-    """R-81: each answer names the packet of its call, and each call that of its answer."""
+    """R-81: each answer names the packet of its call. Each call names the packet of its answer."""
     packets = captures.shown(lua, captures.exported(tmp_path / "a.pcap", frames_of(load("session"))))
     assert [named(fields, "response_in") for fields in packets][3:9] == [["6"], ["7"], [], [], ["9"], []]
     assert [named(fields, "request_in") for fields in packets][3:9] == [[], [], ["4"], ["5"], [], ["8"]]

@@ -133,7 +133,10 @@ def test_a_blank_in_a_fault(asked: System, capsys: pytest.CaptureFixture[str]) -
 def test_the_name_comes_first(
     words: str, right: str, asked: System, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An attribute in the place of NAME is refused with the right order."""
+    """If an attribute stands in the place of NAME, the command is refused.
+
+    The message shows the command with its words in the right order.
+    """
     assert main(["hmc", "--socket", "c.sock", *words.split()]) == 2
     assert f"the name comes first: `swpks hmc --socket c.sock {right}` [" in capsys.readouterr().err
     assert asked.requests == []

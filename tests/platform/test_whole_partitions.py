@@ -22,7 +22,7 @@ UPDATES = "keystore_signed_updates"
 
 @pytest.fixture
 def system() -> ManagedSystem:
-    """A system with the partitions a, with a keystore, and b."""
+    """A system with two partitions: `a` has a keystore of 8 KiB, and `b` has no keystore."""
     system = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance(), total_kbytes=100)
     system.create("a", 8)
     system.create("b")

@@ -107,7 +107,10 @@ def test_an_answer_to_open_shows_its_rule() -> None:
 
 
 def test_positional_rules_of_one_call_name_its_argument() -> None:
-    """R-76: if a rule names an argument, it is positional, and the h-call of its page has the argument."""
+    """R-76: if a rule names an argument, the status depends on the register of the argument.
+
+    The h-call on the rule's page has an argument of that name.
+    """
     named = [row for row in RULES.values() if row.argument]
     assert len(named) > 15
     for row in named:

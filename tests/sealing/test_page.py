@@ -66,7 +66,7 @@ def fields(definition: Any) -> list[tuple[str, Any]]:
 def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
     """R-02: every field has its offset and width, in order.
 
-    A variable width is the name of the length field.
+    If a width varies, the page has a text in place of the number. Examples: `name_length` and `2 + n`.
     """
     room, name = layout.split(".")
     offset: int | None = 0

@@ -73,7 +73,10 @@ FAILURES = {rules.SCARCE_SPACE, storage.STATE_WRITABLE, rules.PRESENCE_FILE}
 def test_each_failing_call(
     presence: Presence, monkeypatch: pytest.MonkeyPatch, guess: str, number: int
 ) -> None:
-    """If a system call fails, the error has a rule, and no try is compared before it is counted."""
+    """If a system call fails, the error has a rule.
+
+    Even then, each try is counted before its word is compared.
+    """
     counted: list[int] = []
     compare = hmac.compare_digest
 
