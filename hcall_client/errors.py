@@ -272,6 +272,19 @@ class ServerNotProven(PeerError):
         super().__init__(protocol.OPENED_PROOF, "the server's proof is wrong")
 
 
+def _broken_rule(reason: int, text: str) -> Rule:
+    """Return the rule that a GOODBYE about a protocol error names at the start of its text.
+
+    For any other GOODBYE, and for an unknown name, it is the rule about the end of a session.
+    """
+    name = text.partition(":")[0]
+    if reason == GoodbyeReason.PROTOCOL_ERROR:
+        for each in vars(protocol).values():
+            if isinstance(each, Rule) and each.id == name:
+                return each
+    return protocol.SESSION_OVER
+
+
 class SessionEnded(PeerError):
     """The session is over, by a GOODBYE of either end; `reason` and `text` are those of the GOODBYE."""
 
@@ -280,7 +293,7 @@ class SessionEnded(PeerError):
         self.text = printable(text)
         words = GOODBYES[GoodbyeReason(reason)] if reason in GOODBYES else f"reason {reason}"
         message = f"the session has ended: {words}" + (f" ({self.text})" if text else "")
-        super().__init__(protocol.SESSION_OVER, message)
+        super().__init__(_broken_rule(self.reason, text), message)
 
 
 class ConnectionLost(PeerError):

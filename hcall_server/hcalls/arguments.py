@@ -30,7 +30,7 @@ from hcall_abi.rules import hcalls as rules
 from hcall_abi.structures import AUTH_LAYOUT, AUTH_RESERVED, AUTH_VERSION
 from hcall_abi.wrapping import WRAPPING_KEY_SIZE
 from hcall_server.hcalls.context import Check, Context
-from hcall_server.hcalls.memory import IN, OUT, Pieces, Place, Registers, readable_at
+from hcall_server.hcalls.memory import IN, OUT, Pieces, Place, Registers, readable_at, unreached
 from hcall_server.hcalls.numbers import CONSUMERS, number_check
 from hcall_server.hcalls.refusals import Refusal, bad_argument
 from hcall_server.keystore.access import Credentials
@@ -81,7 +81,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         # The head has the length of the password, so it is read first.
         room = len(data) - offset
         if room < size:
-            raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
+            raise bad_argument(arg, rules.AUTHORIZATION_READABLE, unreached(segments, address, size, IN))
         version, consumer, reserved, zero, length = unpack(data, offset)
         if version != AUTH_VERSION or reserved != AUTH_RESERVED or zero:
             raise bad_argument(arg, rules.AUTHORIZATION_LAYOUT)
@@ -96,7 +96,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         if context.strict and address % PAGE + end > PAGE:
             raise _misplaced(arg, address, end)
         if room < end:
-            raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
+            raise bad_argument(arg, rules.AUTHORIZATION_READABLE, unreached(segments, address, end, IN))
         return new_tuple(Credentials, (owner, data[offset + size : offset + end]))
 
     return check
@@ -117,7 +117,7 @@ def _input(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], 
                     found = data[address - start : address - start + length]
                     break
             else:
-                raise bad_argument(arg, rules.BUFFER_READABLE)
+                raise bad_argument(arg, rules.BUFFER_READABLE, unreached(segments, address, length, IN))
             misplaced = placed and (address % alignment or address % PAGE + length > room)
             if misplaced and context.strict and (context.page_aligned or not relaxable):
                 raise _misplaced(arg, address, length)
@@ -155,7 +155,7 @@ def _output(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context],
                 if start <= address and address + length <= start + extent and access & OUT:
                     break
             else:
-                raise bad_argument(arg, rules.BUFFER_WRITABLE)
+                raise bad_argument(arg, rules.BUFFER_WRITABLE, unreached(segments, address, length, OUT))
             misplaced = placed and (address % alignment or address % PAGE + length > room)
             if misplaced and context.strict and (context.page_aligned or not relaxable):
                 raise _misplaced(arg, address, length)

@@ -29,6 +29,7 @@ from swpks.cli.lpar_reach import refused_open, unreached
 from swpks.cli.lpar_sought import Sought
 from swpks.cli.refusals import refuse
 from swpks.cli.report_files import FileFailed, opened_report
+from swpks.cli.where import socket_path
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 TIMEOUT = 10.0
@@ -47,7 +48,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.set_defaults(run=run)
     add = parser.add_argument
     add(
-        "--socket", type=Path, metavar="PATH", help="a partition's Unix socket (default: a server of its own)"
+        "--socket",
+        type=socket_path,
+        metavar="PATH",
+        help="a partition's Unix socket (default: a server of its own)",
     )
     add(
         "--password-file", type=Path, metavar="F", help="the password of the operating system: all bytes of F"

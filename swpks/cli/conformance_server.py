@@ -106,7 +106,8 @@ def _facts(place: ServerPlace, options: argparse.Namespace) -> Facts:
     try:
         return facts_of(place, LEVELS.get(options.level or ""))
     except OpenRefused as error:
-        raise NoSession(refused_open(_sought(place), error, numbered=bool(options.partition))) from None
+        sought = _sought(place)._replace(number=place.partition, key_file=options.access_key_file)
+        raise NoSession(refused_open(sought, error, numbered=bool(options.partition))) from None
     except PeerError as error:
         _check_kind(place)
         raise NoSession(error) from None
@@ -139,7 +140,8 @@ def place_of(options: argparse.Namespace) -> ServerPlace:
     except NotLocated:
         address = ""
     if not address or (isinstance(address, tuple) and not is_host(address[0])):
-        message = f"--connect: {options.connect[:80]!r} is neither unix:PATH nor tcp:HOST:PORT"
+        near = f"; did you mean unix:{options.connect}?" if Path(options.connect).is_socket() else ""
+        message = f"--connect: {options.connect[:80]!r} is neither unix:PATH nor tcp:HOST:PORT{near}"
         raise OperatorError(COMMAND_USAGE, message)
     key = read_access_key(options.access_key_file) if options.access_key_file else None
     if key is None and isinstance(address, tuple):

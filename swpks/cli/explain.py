@@ -35,7 +35,7 @@ from typing import Any
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
-from swpks.cli import pages, policy_words, streams, subjects
+from swpks.cli import header_names, pages, policy_words, streams, subjects
 from swpks.cli.plain import plain
 from swpks.cli.subjects import Subject
 
@@ -70,6 +70,8 @@ def explained(name: str, width: int) -> str:
     """Return the text about a name or a number, or a page, or the section of a page."""
     if found := subjects.found(name) or subjects.of_32_bits(name) or policy_words.bits_of(name):
         return _about(found, width)
+    if other := header_names.meant(name):
+        return f"{other}\n\n{explained(other, width)}"
     page, hash_, anchor = name.partition("#")
     whole = _page_of(page)
     if whole is None:
@@ -131,6 +133,8 @@ def _section(page: str, anchor: str, width: int) -> str:
 
 def _unknown(name: str, nearest: Sequence[str]) -> OperatorError:
     """Return the error for an unknown name, with the nearest known names."""
+    if advice := header_names.command_for(name):
+        return OperatorError(rules.EXPLAIN_KNOWN, f"{name!r} is no subject of the tables: {advice}")
     if name.startswith("docs/"):
         advice = "the package has the pages of spec/ alone, and those of docs/ are in the source folder"
         return OperatorError(rules.EXPLAIN_KNOWN, f"{name!r} is no page of the package: {advice}")

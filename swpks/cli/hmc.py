@@ -61,7 +61,7 @@ from swpks.cli.hmc_system import SYSTEM_VERBS
 from swpks.cli.hmc_target import Target, only_at_system, store_folder, target_of
 from swpks.cli.parser import CommandParser, lines_elsewhere
 from swpks.cli.refusals import reason_of
-from swpks.cli.where import for_every_verb, state_path
+from swpks.cli.where import for_every_verb, socket_path, state_path
 from swpks.hmc.line_client import LAYOUT, escaped
 from swpks.hmc.names import ALSO_VERBS, LINES
 from swpks.hmc.store_console import StoreConsole
@@ -326,7 +326,7 @@ def _add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
     _add_store(parser, default)
     add = for_every_verb(parser, "Connection and output options", default)
     add("--state", None, type=state_path, metavar="DIR", help="the system's state folder")
-    add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
+    add("--socket", None, type=socket_path, metavar="PATH", help="the control channel's Unix socket")
     add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the answer")
     add("--json", False, action="store_true", help="print JSON")
     add("-m", None, dest="system", metavar="SYS", help="the system, if the console has several")

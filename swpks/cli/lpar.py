@@ -289,6 +289,7 @@ _VERB_OPTIONS = {
     "boot": lambda parser: _add_output(parser, "file for the kernel's password, for later commands"),
     "raw": _add_raw,
 }
+VERB_NAMES = tuple(_VERB_OPTIONS)
 _HELP = {
     "config": "show features, limits and space of the keystore",
     "ls": "list a consumer's labels",

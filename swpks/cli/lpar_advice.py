@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from hcall_abi.calls import Opcode
 from hcall_abi.errors import SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.statuses import Status
@@ -18,7 +19,7 @@ from swpks.cli.lpar_commands import (
     partition_name,
     serve_command,
 )
-from swpks.cli.lpar_names import label_of_variable
+from swpks.cli.lpar_names import label_of_variable, variable_of_label
 from swpks.cli.lpar_passwords import of_authority, of_password_set
 
 _E = TypeVar("_E", bound=SwpksError)
@@ -83,9 +84,19 @@ def _level_of(opcode: int) -> str:
     return having[0] if having and without else ""
 
 
+def _of_object(error: HcallError, args: argparse.Namespace) -> str:
+    """Return the advice for a label that is taken: a secure-boot variable is changed, and never removed."""
+    variable = variable_of_label(getattr(args, "label", None) or b"")
+    if error.opcode != Opcode.WRITE_OBJECT or not variable:
+        return ""
+    change = lpar_command(args, f"update {variable} --auth {variable}.auth")
+    return f"{variable} is a secure-boot variable: do not remove it, and change it by `{change}`"
+
+
 _ADVICE: Mapping[int, Callable[[HcallError, argparse.Namespace], str]] = {
     Status.H_IN_USE: of_password_set,
     Status.H_NOT_FOUND: _of_label,
+    Status.H_RESOURCE: _of_object,
     Status.H_FUNCTION: _of_function,
     Status.H_AUTHORITY: of_authority,
 }

@@ -33,7 +33,7 @@ def of_authority(error: HcallError, args: argparse.Namespace) -> str:
     if error.opcode == Opcode.SIGNED_UPDATE:
         # The reason may be another rule. The message of the error already sends the reader to the server's
         # log, which names the broken rule.
-        return f"if that is password.fits: {_of_password(args, '')}" if args.password_file else ""
+        return f"if that is password.fits: {_of_password(args, '')}"
     policy = _policy(args)
     return _of_password(args, "perhaps " if policy else "") + policy
 

@@ -54,7 +54,7 @@ def _ids(sought: Sought) -> str:
 
 def _of_key(sought: Sought, system: SystemView | None) -> str:
     if isinstance(sought.target, Path):
-        return "a Unix socket needs no access key: leave --access-key-file out"
+        return _at_socket(sought.target, sought.key_file)
     folder = sought.state and sought.state / "access-keys"
     if sought.key_file is None and folder:
         return _of_state(sought, system, folder)
@@ -68,6 +68,20 @@ def _of_key(sought: Sought, system: SystemView | None) -> str:
         f"{right} of the server; if --partition is right, the file belongs to another partition, or is "
         "older than the last `swpks hmc rotate-key NAME`"
     )
+
+
+def _at_socket(socket: Path, file: Path | None) -> str:
+    """Return the advice for a wrong access key at the Unix socket of a partition."""
+    leave = "a Unix socket needs no access key: leave --access-key-file out"
+    if file is None:
+        return leave
+    # By the layout of a state, the keys are in a folder beside that of the socket.
+    folder = socket.absolute().parent.parent / "access-keys"
+    owner = key_owner(file, folder)
+    if owner and owner != socket.stem:
+        return f"{file} is the access key of {owner}, and this is the socket of {socket.stem}; {leave}"
+    whose = "the partition" if owner else socket.stem
+    return f"{file} is not the access key of {whose}, or is older than its last rotate-key; {leave}"
 
 
 def _of_state(sought: Sought, system: SystemView | None, folder: Path) -> str:

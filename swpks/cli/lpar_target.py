@@ -16,7 +16,7 @@ from hcall_abi.rules.console import NAME_EXISTS, NAME_FORM
 from hcall_abi.rules.storage import ACCESS_KEY_CONTENT
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
-from swpks.cli.where import for_every_verb, state_folder, state_path
+from swpks.cli.where import for_every_verb, socket_path, state_folder, state_path
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a command waits for the server."""
@@ -89,7 +89,7 @@ def _number(args: argparse.Namespace) -> int:
 
 
 def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
+    host, _, port = text.removeprefix("tcp:").rpartition(":")
     host = host.strip("[]")
     if not is_host(host) or not re.fullmatch("[0-9]{1,5}", port) or int(port) > LARGEST_PORT:
         raise UsageError(f"{text!r} is not HOST:PORT")
@@ -121,7 +121,7 @@ def add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
     """Add the options of all verbs of `swpks lpar`."""
     add = for_every_verb(parser, "Connection, consumer and output options", default)
     add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
-    add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
+    add("--socket", None, type=socket_path, metavar="PATH", help="the partition's Unix socket")
     add("--tcp", None, metavar="HOST:PORT", help="a TCP listener; needs the partition's access key")
     add("--access-key-file", None, type=Path, metavar="F", help="the access key in hexadecimal")
     add(

@@ -10,7 +10,7 @@ from enum import IntFlag
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_TIMEOUT
-from hcall_abi.calls import Opcode
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.console import LARGEST_PARTITION_ID
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import OperatorError
@@ -22,6 +22,7 @@ from hcall_abi.rules.rule import Rule
 from hcall_abi.structures import OS_COMMON, OS_LINUX
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
 from hcall_client.guests.labels import label_of, os_label, plain_bytes
+from swpks.cli import streams
 from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import output, read_input
 from swpks.cli.inputs import content_of
@@ -100,7 +101,10 @@ def opcode(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither an h-call, such as GET_CONFIG, nor a number (decimal or 0x...){near}"
         )
-    return number(text)
+    found = number(text)
+    if text.isdigit() and found not in CALLS and int(text, 16) in CALLS:
+        streams.complain(f"swpks lpar: warning: {text} is a decimal number; the h-call is 0x{text}")
+    return found
 
 
 def plain_label(text: str) -> bytes:

@@ -181,10 +181,27 @@ def _parsed(given: list[str]) -> argparse.Namespace:
     """Return the parsed arguments; only the module of the named command is loaded."""
     chosen = _chosen(given)
     parser = _parser([chosen])
-    options, unknown = parser.parse_known_args(given)
+    # All commands have one version, so it may be asked for behind a command too. Words behind -- are QEMU's.
+    if chosen in COMMANDS and "--version" in given[: given.index("--") if "--" in given else None]:
+        given = ["--version"]
+    try:
+        options, unknown = parser.parse_known_args(given)
+    except WrongWords as error:
+        raise _reordered(given, error) from None
     if unknown:
         raise _unrecognized(parser, options, unknown)
     return options
+
+
+def _reordered(given: list[str], error: WrongWords) -> WrongWords:
+    """Return the error of a command line, with the right order if the words of `swpks lpar` are mixed up."""
+    if given[:1] != ["lpar"]:
+        return error
+    from swpks.cli.lpar import VERB_NAMES
+    from swpks.cli.stray_words import of_order
+
+    right = of_order(given, VERB_NAMES)
+    return WrongWords(error.words, f"{error.message}{right}") if right else error
 
 
 def _unrecognized(
@@ -195,20 +212,24 @@ def _unrecognized(
     It names the command, and a similar option or the commands that have this option.  argparse would name
     none of them.
     """
-    from swpks.cli.words import of_other_commands, option_names  # only an error needs it
+    from swpks.cli.stray_words import of_unknown  # only an error needs these modules
+    from swpks.cli.words import of_other_commands, option_names
 
     words, known = _words(options), option_names(parser, options)
     wrong = [each.partition("=")[0] for each in unknown if each.startswith("--")]
     near = next(filter(None, (_near_option(each, known) for each in wrong)), "")
     other = "" if near or not wrong else of_other_commands(whole_parser(), wrong[0])
-    told = f"unrecognized arguments: {' '.join(unknown)}{near or other}"
+    right = of_unknown(options, unknown)
+    told = f"unrecognized arguments: {' '.join(unknown)}{right or near or other}"
     return WrongWords(words, f"{told}; for the usage: swpks {words} --help")
 
 
 def _near_option(word: str, known: Iterable[str]) -> str:
     """Return the question after a similar option, "" if there is none."""
     # The dashes are not compared: `--as` and `--json` would have half of their characters in common.
-    bare, given = {name.lstrip("-"): name for name in known if name.startswith("--")}, word.lstrip("-")
+    # The word itself is an option of another place, such as the command above a verb.
+    bare = {name.lstrip("-"): name for name in known if name.startswith("--") and name != word}
+    given = word.lstrip("-")
     near = near_names(given, bare, NEAREST) or [each for each in bare if given.startswith(f"{each}-")]
     question = did_you_mean(bare[each] for each in near)
     return question and f"; {question}"

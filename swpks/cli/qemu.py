@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import status_name
 from swpks.cli import streams
-from swpks.cli.parser import CommandParser
+from swpks.cli.parser import CommandParser, WrongWords
 from swpks.cli.qemu_disk import add_disk_options, file_path
-from swpks.cli.where import state_folder, state_path
+from swpks.cli.where import socket_path, state_folder, state_path
 
 if TYPE_CHECKING:
     from hcall_abi.frames import HReturn
@@ -71,11 +71,21 @@ class QemuParser(CommandParser):
         single = [word for word in words[:cut] if _is_for_qemu(word)]
         if single:
             self._refuse(words[words.index(single[0]) : cut])
-        found, unknown = super().parse_known_args(words[:cut], namespace)
+        try:
+            found, unknown = super().parse_known_args(words[:cut], namespace)
+        except WrongWords as error:
+            raise self._with_stray(words[:cut], error) from None
         if wrong := unknown or found.options:
             self._refuse(words[words.index(wrong[0]) : cut] if wrong[0] in words else wrong)
         found.options = words[cut + 1 :]
         return found, []
+
+    def _with_stray(self, words: list[str], error: WrongWords) -> WrongWords:
+        """Return the error of missing options, with a word that stands without an option."""
+        from swpks.cli.qemu_words import stray
+
+        found = stray(words, self._option_string_actions)
+        return WrongWords(error.words, f"{error.message}{found}") if found else error
 
     def _refuse(self, words: list[str]) -> None:
         from swpks.cli.qemu_words import refusal  # only this error needs it
@@ -128,7 +138,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="DIR",
         help="the server's state folder (default: SWPKS_STATE, else one that is removed at the end)",
     )
-    add("--where", type=Path, metavar="SOCK", help="STORE/run/where.sock: follow a partition that moves")
+    add(
+        "--where",
+        type=socket_path,
+        metavar="SOCK",
+        help="STORE/run/where.sock: follow a partition that moves",
+    )
     add("--trace", action="store_true", help="print every h-call of the keystore on standard error")
     add(
         "--patience",

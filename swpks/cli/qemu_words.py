@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from argparse import Action
+from collections.abc import Collection, Mapping, Sequence
 
 from hcall_abi.near import near_question
 from swpks.cli.words import of_other_commands
@@ -36,7 +37,12 @@ def refusal(words: Sequence[str], own: Collection[str]) -> str:
     from swpks.cli.main import whole_parser  # only this error needs the parsers of all commands
 
     option = words[0].partition("=")[0]
-    if not option.startswith("-"):
+    if "=" in words[0] and not option.startswith("-"):
+        # The shell splits a kernel's command line without quotes, and its second parameter arrives here.
+        advice = f"; a value with spaces needs quotes, such as --append 'console=hvc0 {words[0]}'"
+    elif option == "--keystore":
+        advice = "; the size of a keystore is part of the value: --partition NAME:64"
+    elif not option.startswith("-"):
         advice = f"; a value needs its option before it, such as --initrd {words[0]}"
     elif option.startswith("--"):
         advice = of_other_commands(whole_parser(), option) or near_question(option, own)
@@ -58,3 +64,14 @@ def _with_values(words: Sequence[str]) -> list[str]:
     """Return an option and the values that follow it."""
     end = next((at for at, word in enumerate(words) if at and word.startswith("-")), len(words))
     return list(words[:end])
+
+
+def stray(words: Sequence[str], own: Mapping[str, Action]) -> str:
+    """Return "; X stands without an option: ..." for the first such word, "" for none."""
+    before = ""
+    for word in words:
+        valued = before in own and own[before].nargs != 0
+        if not word.startswith("-") and not valued:
+            return f"; {word} stands without an option: --partition NAME, --kernel FILE or --initrd FILE"
+        before = "" if valued else word
+    return ""

@@ -23,6 +23,16 @@ def state_path(text: str) -> Path:
     return Path(text)
 
 
+def socket_path(text: str) -> Path:
+    """Return the path of a Unix socket from an option's value: PATH, or unix:PATH as --connect takes it.
+
+    The ready line, the where socket and --connect write addresses with a kind, so users copy them.
+    """
+    if text.startswith("tcp:"):
+        raise argparse.ArgumentTypeError(f"{text!r} is a TCP address, and a Unix socket is needed: its path")
+    return Path(text.removeprefix("unix:"))
+
+
 def state_folder() -> Path | None:
     """Return the state folder of SWPKS_STATE, None if it is not set or empty."""
     found = os.environ.get("SWPKS_STATE")

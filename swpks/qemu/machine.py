@@ -33,6 +33,7 @@ DISK_BOARD = "pseries"
 """The machine that boots from a disk, with SLOF as its firmware; VOF has no disks."""
 CPU = "power9"
 MEMORY = "1G"
+_ELF = b"\x7fELF"
 COMMAND_LINE = "console=hvc0"
 TERMINAL = "mon:stdio"
 """The console on this terminal, with QEMU's escape character Ctrl-A (x ends QEMU, h lists the keys)."""
@@ -136,6 +137,22 @@ def check(machine: QemuMachine) -> None:
             raise OperatorError(COMMAND_FILE, f"{needed} is no file")
         if not os.access(needed, os.R_OK):
             raise OperatorError(COMMAND_FILE, f"{needed} may not be read by this user")
+    if machine.initrd:
+        check_initrd(machine.initrd)
+
+
+def check_initrd(path: Path) -> None:
+    """Raise OperatorError for an initramfs that is empty, or that is a kernel.
+
+    A kernel skips an unknown archive with one line of its log, and panics later without a root.
+    """
+    with path.open("rb") as file:
+        first = file.read(len(_ELF))
+    if not first:
+        raise OperatorError(COMMAND_FILE, f"{path}: the initramfs is empty: it has 0 bytes")
+    if first == _ELF:
+        reason = "an ELF file, such as a kernel; an initramfs is a cpio archive, usually compressed"
+        raise OperatorError(COMMAND_FILE, f"{path}: {reason}")
 
 
 @asynccontextmanager

@@ -19,7 +19,8 @@ from swpks.cli.main import main
 from swpks.conformance.case import Judgement
 from swpks.conformance.client.blocking_adapter import BlockingAdapter
 from swpks.conformance.client.cases import CLIENT_CASES
-from swpks.conformance.client.endpoint import ProcessEndpoint
+from swpks.conformance.client.dialogue import LineClient
+from swpks.conformance.client.endpoint import ClientNotStarted, ProcessEndpoint
 from swpks.conformance.client.run import ClientRun
 from swpks.conformance.vectors import frames
 from tests.conformance.bad_clients import BAD_CLIENTS, BadClient
@@ -186,7 +187,9 @@ def test_a_report_file_that_is_full_loses_no_other_form(
     [
         ("exit 7", "its exit status is 7"),
         ("kill -9 $$", "SIGKILL"),
-        ("exec 2>/dev/null; no-such-program", "its exit status is 127"),
+        ("exec 2>/dev/null; no-such-program", "its exit status is 127, by which the shell reports a program"),
+        ("exec 2>/dev/null; no-such-program", "such as ./NAME"),
+        ("exec 2>/dev/null; /dev/null", "its exit status is 126, by which the shell reports a file"),
         ("echo hello; read line", "came 'hello' (no line of the line protocol begins so)"),
         ("echo closed; read line", "is not `ready NAME`: closed"),
         ("read line; printf ready", "the end of the client behind 'ready'"),
@@ -224,6 +227,15 @@ def test_a_client_that_hangs_is_killed() -> None:
     found = list(ClientRun(start, PATIENCE).findings(chosen))
     assert [each.reason for each in found] == ["expected a line; came nothing for 0.25 s"] * 2
     assert [each.fate() for each in started] == ["it was ended by SIGKILL"] * 2
+
+
+def test_a_client_that_does_not_flush() -> None:
+    """If no line comes, the error says that an adapter has to flush; after an end it does not."""
+    with pytest.raises(ClientNotStarted, match=r"nothing for 0\.05 s; an adapter has to flush its output"):
+        LineClient(lambda: ProcessEndpoint("exec sleep 60"), 0.05).begin()
+    with pytest.raises(ClientNotStarted) as caught:
+        LineClient(lambda: ProcessEndpoint("exit 1"), 5).begin()
+    assert "flush" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("not_measured")

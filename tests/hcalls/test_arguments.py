@@ -82,7 +82,12 @@ FIGURES = [
         0,
         r"^bad argument password_length in r7: 0 bytes, not 32 to 64$",
     ),
-    (Opcode.WRITE_OBJECT, "authorization", 0, r"^bad argument authorization in r4$"),
+    (
+        Opcode.WRITE_OBJECT,
+        "authorization",
+        0,
+        r"^bad argument authorization in r4: its 16 bytes at 0x0 are in no segment$",
+    ),
 ]
 
 
@@ -97,6 +102,35 @@ def test_the_log_is_told_the_figures_of_a_wrong_argument(
     layout.registers[name] = value
     found.send(layout.frame())
     assert re.search(message, found.refusals[-1].message)
+
+
+@pytest.mark.parametrize(
+    "segment, reason",
+    [
+        (None, "are in no segment"),
+        (Segment.written(0x1000, 8), "are in a segment that is not readable"),
+        (Segment.read(0x1000, b"abc"), "end beyond their segment of 3 bytes at 0x1000"),
+        (Segment.read(0x1000, b""), "are in no segment"),
+    ],
+)
+def test_an_unreadable_buffer_has_a_reason(segment: Segment | None, reason: str) -> None:
+    """R-76: the message has the address, the length, and why no segment has the buffer."""
+    found, frame = guest(), good(Opcode.READ_OBJECT).frame()
+    registers = list(frame.registers)
+    registers[1:3] = [0x1000, 8]
+    kept = [each for each in frame.segments if each[0] != frame.registers[1]]
+    found.send(frame._replace(registers=tuple(registers), segments=(*kept, *([segment] if segment else []))))
+    assert found.refusals[-1].message == f"bad argument label in r5: its 8 bytes at 0x1000 {reason}"
+
+
+def test_an_unwritable_buffer_has_a_reason() -> None:
+    """R-76: the message for an output buffer in a segment for input."""
+    found, frame = guest(), good(Opcode.READ_OBJECT).frame()
+    registers = list(frame.registers)
+    registers[3:5] = [0x1000, 8]
+    segments = (*frame.segments, Segment.read(0x1000, bytes(8)))
+    found.send(frame._replace(registers=tuple(registers), segments=segments))
+    assert found.refusals[-1].message.endswith("its 8 bytes at 0x1000 are in a segment that is not writable")
 
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if each.strict], ids=str)

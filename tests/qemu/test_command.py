@@ -15,6 +15,7 @@ from swpks.cli import qemu, refusals
 from swpks.cli.main import main
 from swpks.qemu.boot import DiskBoot
 from swpks.qemu.bootdisk import loader_of
+from swpks.qemu.machine import check_initrd
 from swpks.qemu.run import MachineEnd
 from swpks.testing import own_process
 from swpks.testing.grub_disk import disk_image
@@ -48,6 +49,11 @@ def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -
             "; it is an option of `swpks serve`, `swpks hmc serve`; options of qemu-system-ppc64 go",
         ),
         ("--apend quiet", "--apend is no option of swpks qemu; did you mean --append?; for the usage"),
+        (
+            "--append console=hvc0 loglevel=8",
+            "loglevel=8 is no option of swpks qemu; a value with spaces needs quotes, such as --append 'con",
+        ),
+        ("--keystore 64", "; the size of a keystore is part of the value: --partition NAME:64; for"),
         ("--nonsense", "--nonsense is no option of swpks qemu; for the usage"),
         ("initrd.img", "; a value needs its option before it, such as --initrd initrd.img; for the usage"),
         ("--trace initrd.img -- -m 2G", "; a value needs its option before it, such as --initrd initrd.img;"),
@@ -64,6 +70,39 @@ def test_only_options_of_qemu_go_behind_the_separator(
     """An option of another command, a misspelt one and a value without an option have other advice."""
     assert main([*OURS, *words.split()]) == 2
     assert advice in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, stray",
+    [("lpar1 --kernel K", "lpar1"), ("--partition lpar1 K", "K"), ("--partition a --trace K", "K")],
+)
+def test_a_missing_option_does_not_hide_a_stray_word(
+    words: str, stray: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error for a missing option also names the word that stands without an option."""
+    assert main(["qemu", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert "required: --" in said
+    assert f"; {stray} stands without an option: --partition NAME" in said
+
+
+@pytest.mark.parametrize("words", ["--kernel K", "--partition=a --trace", "--partition a -- -m 2G"])
+def test_a_missing_option_alone(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a stray word, the error names none."""
+    assert main(["qemu", *words.split()]) == 2
+    assert "stands without" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content, reason", [(b"", "it has 0 bytes"), (b"\x7fELF", "cpio archive")])
+def test_an_initramfs_that_is_none(tmp_path: Path, content: bytes, reason: str) -> None:
+    """An empty initramfs and a kernel in its place are refused before a server or QEMU starts."""
+    path = tmp_path / "initrd"
+    path.write_bytes(content)
+    with pytest.raises(OperatorError, match=reason) as caught:
+        check_initrd(path)
+    assert caught.value.rule.id == "command.file"
+    path.write_bytes(b"070701")
+    check_initrd(path)
 
 
 def test_what_is_behind_the_separator_is_for_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

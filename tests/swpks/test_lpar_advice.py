@@ -168,8 +168,8 @@ def test_a_wrong_password_is_no_lost_one(verb: str, state: Path) -> None:
 def test_the_password_of_an_update(state: Path) -> None:
     """For a refused update, the message refers to the reason in the log.
 
-    If a password was given, the message also has advice for a wrong password.
+    It also has advice for a wrong password, or for one that is missing.
     """
     update = ("update db", Opcode.SIGNED_UPDATE, Status.H_AUTHORITY, "--state", state)
     assert f"has the exact rule; if that is password.fits: {WRONG}" in told(*update, *WITH_FILE)
-    assert "password.fits" not in told(*update)
+    assert "if that is password.fits: if its password is set: --password-file F; " in told(*update)

@@ -91,6 +91,16 @@ def test_a_key_for_a_unix_socket(state: Path, known: list[SystemView | None]) ->
     )
 
 
+def test_the_owner_of_a_wrong_key_at_a_unix_socket(state: Path, known: list[SystemView | None]) -> None:
+    """At a Unix socket too, the message says whose key it is, or that the file has none of this system."""
+    path, file = state / "run" / "a.sock", state / "access-keys" / "b.key"
+    message = key_told(Sought(path, "a", 1.0, None, 0, file))
+    assert f"{file} is the access key of b, and this is the socket of a; a Unix socket" in message
+    file.write_text("cc" * 32)
+    message = key_told(Sought(path, "a", 1.0, None, 0, state / "copy"))
+    assert f"{state}/copy is not the access key of a, or is older than its last rotate-key" in message
+
+
 @pytest.mark.parametrize("number, wrong", [(9, "there is no partition 9"), (2, "2 is the id of b")])
 def test_an_id_of_another_partition(known: list[SystemView | None], number: int, wrong: str) -> None:
     """If the state is known, the message lists the ids that exist, for a socket and for TCP."""

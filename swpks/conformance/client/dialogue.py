@@ -21,8 +21,18 @@ _SHOWN = 160
 Start = Callable[[], Endpoint]
 
 
+_FLUSH = (
+    "an adapter has to flush its output after each line, because C's stdio and Python's print buffer a pipe"
+)
+
+
 class Silent(Deviation):
-    """The client hangs or has ended; the judge has to start it again."""
+    """The client hangs or has ended; the judge has to start it again.
+
+    `waited` says that the judge has waited for a line in vain.
+    """
+
+    waited = False
 
 
 class Watched(NamedTuple):
@@ -57,7 +67,8 @@ class LineClient:
             report = self.report()
         except Deviation as error:
             self.stop(kill=True)
-            raise ClientNotStarted(f"no answer to `begin {VERSION}`: {error}") from None
+            flush = f"; {_FLUSH}" if isinstance(error, Silent) and error.waited else ""
+            raise ClientNotStarted(f"no answer to `begin {VERSION}`: {error}{flush}") from None
         if report.kind != "ready":
             self.stop(kill=True)
             raise ClientNotStarted(f"the answer to `begin {VERSION}` is not `ready NAME`: {report.kind}")
@@ -137,7 +148,9 @@ class LineClient:
         for each in watched:
             if each.descriptor in ready:
                 raise each.explain()
-        raise Silent("a line", self._nothing())
+        silent = Silent("a line", self._nothing())
+        silent.waited = True
+        raise silent
 
     @property
     def _running(self) -> Endpoint:

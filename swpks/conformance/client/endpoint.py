@@ -15,6 +15,13 @@ END_SECONDS = 1.0
 """Seconds that a client has to end after `quit` and the end of its standard input."""
 
 
+_NOT_RUN = {
+    126: ", by which the shell reports a file that it may not run: chmod +x it, or name its interpreter",
+    127: ", by which the shell reports a program that is not found: name its path, such as ./NAME",
+}
+"""The meaning of the shell's own exit statuses, with the way out."""
+
+
 class ClientNotStarted(PeerError):
     """The client could not be started, or did not answer the command `begin`."""
 
@@ -72,7 +79,7 @@ class ProcessEndpoint(Endpoint):
             return "it has closed its standard output and still runs"
         if status < 0:
             return f"it was ended by {signal.Signals(-status).name}"
-        return f"its exit status is {status}"
+        return f"its exit status is {status}{_NOT_RUN.get(status, '')}"
 
     def end(self, *, kill: bool) -> None:
         """End the client: close its pipes, and send SIGKILL if it still runs after `END_SECONDS`.
