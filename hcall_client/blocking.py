@@ -66,10 +66,13 @@ class BlockingChannel:
     def __init__(
         self,
         sock: socket.socket,
-        opening: OpenRequest,
+        opening: OpenRequest | None = None,
         timeout: float | None = None,
         patience: Patience | None = None,
     ) -> None:
+        given: object = sock
+        if not isinstance(given, socket.socket) or not isinstance(opening, OpenRequest):
+            raise WrongType(f"a BlockingChannel is made by connect: write {_EXAMPLE}")
         self.timeout = timeout
         self._socket = sock
         self._conversation = Conversation(opening)

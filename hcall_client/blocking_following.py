@@ -41,6 +41,7 @@ from hcall_client.conversation import Pending, ticket_of
 from hcall_client.errors import HcallError, has_moved
 from hcall_client.mistakes import several
 from hcall_client.moving import Moving, not_found_again
+from hcall_client.no_place import check_locate
 from hcall_client.patience import (
     MOVE_PATIENCE,
     ON_THE_WAY,
@@ -80,6 +81,7 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         check_function(
             "locate", locate, 'FollowingBlockingChannel(locate_at("store/run/where.sock", "lpar1"))'
         )
+        check_locate(locate, "FollowingBlockingChannel")
         check_seconds("timeout", timeout)
         check_seconds("move_patience", move_patience)
         self._locate = locate

@@ -39,7 +39,7 @@ from hcall_client.calls import get_config
 from hcall_client.connecting import connected, within
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, OpenRequest, Pending, ticket_of
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
-from hcall_client.mistakes import check_loop, check_place, several
+from hcall_client.mistakes import check_loop, check_own_loop, check_place, several
 from hcall_client.opening import opening
 from hcall_client.patience import Attempts, Patience
 from hcall_client.request import Request
@@ -75,6 +75,7 @@ class Channel:
         self._stream = stream
         self._conversation = conversation
         self._opened = opened
+        self._loop = trio.lowlevel.current_trio_token()
         # `_work` is set if there are bytes to send. `_taken` is set when the sender has taken bytes out of
         # the buffer. `_over` is set when the session has ended, `_sent` when the sender has returned.
         self._work = trio.Event()
@@ -110,6 +111,7 @@ class Channel:
 
     async def wait_ended(self) -> SwpksError | None:
         """Wait until the session is over and return the error that ended it."""
+        check_own_loop(self._loop)
         await self._over.wait()
         return self.ended
 
@@ -144,6 +146,7 @@ class Channel:
 
     def submit(self, request: Request[Any]) -> Pending:
         """Queue a call for sending; raises the error that ended the session, or CallTooLarge."""
+        check_own_loop(self._loop)
         pending = self._conversation.submit(request)
         self._work.set()
         return pending

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
 
-from hcall_abi.mistakes import of_caller
+from hcall_abi.mistakes import WrongType, of_caller
 from hcall_client.mistakes import check_place
 from hcall_client.patience import TOO_LATE, Patience
 from hcall_client.right_socket import Place, check_silent, connect_data, silence
@@ -18,7 +19,14 @@ __tracebackhide__ = of_caller
 
 async def connected(place: Place | trio.abc.Stream, patience: Patience, example: str) -> trio.abc.Stream:
     """Return a stream to a data channel; WrongSocket if a server of another kind is at the place."""
-    check_place(place, trio.abc.Stream, example)  # `locate` may have returned anything
+    # `locate` may have returned anything, also the socket of another channel.
+    given: object = place
+    try:
+        check_place(place, trio.abc.Stream, example)
+    except WrongType:
+        if isinstance(given, socket.socket):
+            given.close()
+        raise
     if isinstance(place, trio.abc.Stream):
         return place
     if isinstance(place, tuple):

@@ -74,8 +74,9 @@ from hcall_client.errors import (
     SessionEnded,
     has_moved,
 )
-from hcall_client.mistakes import check_loop, no_request, several
+from hcall_client.mistakes import check_loop, check_own_loop, no_request, several
 from hcall_client.moving import Moving, not_found_again
+from hcall_client.no_place import check_locate
 from hcall_client.opening import opening
 from hcall_client.patience import (
     MOVE_PATIENCE,
@@ -119,6 +120,7 @@ class FollowingChannel(Moving[Channel]):
         self._opening = opening
         self._patience = patience
         self._move_patience = move_patience
+        self._loop = trio.lowlevel.current_trio_token()
         # GOODBYE 3 fills this queue in the order of the old session; `_start` appends newer calls.
         self._waiting: deque[_Call[Any]] = deque()  # calls without a session, in order
         self._was_open = False
@@ -137,6 +139,7 @@ class FollowingChannel(Moving[Channel]):
 
     async def wait_ended(self) -> SwpksError | None:
         """Wait until the channel is over and return the error that ended it."""
+        check_own_loop(self._loop)
         while self._ended is None:
             await self._changed.wait()
         return self._ended
@@ -175,6 +178,7 @@ class FollowingChannel(Moving[Channel]):
         return self._limits
 
     def _start(self, request: Request[T]) -> _Call[T]:
+        check_own_loop(self._loop)
         if self._ended is not None:
             raise self._ended
         if not isinstance(request, Request):
@@ -306,6 +310,7 @@ async def open_following(
     MIGRATED. It has not run.
     """
     check_function("locate", locate, 'open_following(locate_at_async("store/run/where.sock", "lpar1"))')
+    check_locate(locate, "open_following")
     check_seconds("patience", patience)
     check_seconds("move_patience", move_patience)
     check_loop("open_following", "swpks.FollowingBlockingChannel(locate)")

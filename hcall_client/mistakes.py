@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -49,10 +50,9 @@ def check_place(given: object, connected: type, example: str) -> None:
             if not 0 < port < 1 << 16:
                 raise WrongValue(f"the port of a data channel is 1 to 65535, not {port}")
             return
-    raise WrongType(
-        f"the place of a data channel is a path, or a tuple of host and port number, not {_kind(given)}: "
-        f"write {example}"
-    )
+    from hcall_client.no_place import no_place  # here, because only a failure needs it
+
+    raise no_place(given, connected is socket.socket, example)
 
 
 def _check_path(path: str | bytes, example: str) -> None:
@@ -73,6 +73,22 @@ def check_loop(asked: str, without: str = "") -> None:
     if not trio.lowlevel.in_trio_run():
         also = f"; without Trio: {without}" if without else ""
         raise WrongLoop(f"{asked} needs Trio: begin the program by trio.run(main){also}")
+
+
+def check_own_loop(own: object) -> None:
+    """Raise WrongLoop unless the Trio loop with the token `own` runs here."""
+    import trio  # not at the top: a blocking client does not load it
+
+    try:
+        same = trio.lowlevel.current_trio_token() is own
+    except RuntimeError:
+        same = False
+    # Without this check, an answer would wake a task of another loop, and both loops would be in disorder.
+    if not same:
+        raise WrongLoop(
+            "a channel belongs to the Trio loop that opened it, and this is not that loop: open another "
+            "channel here, or write trio.from_thread.run(channel.call, request, trio_token=TOKEN of its loop)"
+        )
 
 
 def several(requests: Iterable[T]) -> Iterator[T]:
@@ -99,6 +115,14 @@ def no_authorization(place: Place, given: object) -> WrongType:
     """Return the error of an argument that has to be an `Authorization`."""
     return WrongType(
         f"{_named(place)} is an Authorization, not {_kind(given)}: write Authorization(consumer, password)"
+    )
+
+
+def no_consumer(given: object) -> WrongType:
+    """Return the error of a consumer that is no number; the value may be a password."""
+    return WrongType(
+        f"the consumer of Authorization is a whole number, not {_kind(given)}: "
+        "write Authorization(Consumer.OPERATING_SYSTEM, password)"
     )
 
 

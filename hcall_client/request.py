@@ -21,7 +21,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import index
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from hcall_abi.arguments import PAGE, Arg, Kind
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
@@ -34,7 +34,7 @@ from hcall_abi.rules.rule import Rule
 from hcall_abi.statuses import REGISTERS, Status
 from hcall_abi.structures import build_auth
 from hcall_client.errors import HcallError
-from hcall_client.mistakes import Place, no_authorization, no_bytes, no_number
+from hcall_client.mistakes import Place, no_authorization, no_bytes, no_consumer, no_number
 
 T = TypeVar("T")
 
@@ -47,11 +47,25 @@ _ADDRESSES = 1 << 64
 _SUCCESS = frozenset({int(Status.H_SUCCESS)})
 
 
-class Authorization(NamedTuple):
-    """The consumer that a call names, and its password (empty: none is given)."""
-
+class _Who(NamedTuple):
     consumer: int
-    password: bytes = b""
+    password: bytes
+
+
+class Authorization(_Who):
+    """The consumer that a call names, and its password (empty: none is given).
+
+    WrongType for a consumer that is no number, and for a password that is no bytes.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, consumer: int, password: bytes = b"") -> Self:
+        """Check the types: values that firmware checks go to the server, such as an unknown consumer."""
+        if not hasattr(consumer, "__index__"):
+            raise no_consumer(consumer)
+        as_bytes(("password", "Authorization"), password)
+        return super().__new__(cls, consumer, password)
 
     def __repr__(self) -> str:
         given = "given" if self.password else "none"

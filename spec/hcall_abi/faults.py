@@ -41,6 +41,11 @@ _TEXT = re.compile(
 _FIELDS = ("nth", "times", "seconds")
 
 
+def _allowed(call: Opcode) -> frozenset[Status]:
+    """Return the busy statuses that a fault of a call may have."""
+    return (CALLS[call].statuses & _LONG_BUSY) | {Status.H_BUSY}
+
+
 @dataclass(frozen=True)
 class BusyFault:
     """A fault that answers `call` with `status`, from the `nth` call after the plan was set.
@@ -58,7 +63,7 @@ class BusyFault:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        allowed = (CALLS[self.call].statuses & _LONG_BUSY) | {Status.H_BUSY}
+        allowed = _allowed(self.call)
         if self.status not in allowed:
             names = ", ".join(status.name for status in sorted(allowed))
             message = f"{self.call.name} never answers {self.status.name}; its busy answers are {names}"
@@ -127,7 +132,9 @@ def busy_fault(
         near = near_question(hcall.removeprefix("H_PKS_"), Opcode.__members__)
         raise OperatorError(rules.FAULT_CALL, f"no h-call {hcall!r}{near}; the h-calls are {names}")
     if status not in Status.__members__:
-        near = near_question(status, Status.__members__)
+        # Another status would be refused too.
+        allowed = (each.name for each in _allowed(Opcode[hcall]))
+        near = near_question(status, allowed)
         raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}{near}")
     if times is None and seconds is None:
         times = 1

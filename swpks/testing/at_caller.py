@@ -72,8 +72,10 @@ def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextMana
     # A generator runs to its `yield` in `__enter__`, and not at the call. So `__enter__` has to be wrapped.
     make = contextmanager(function)
 
+    @at_caller
     @wraps(function)
     def begin(*given: P.args, **options: P.kwargs) -> AbstractContextManager[T]:
+        _check_arguments(function, given, options)
         return _EnteredBlock(lambda: make(*given, **options), function.__name__.removeprefix("_"))
 
     return begin
@@ -86,11 +88,26 @@ def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, Abstract
     """
     make = asynccontextmanager(function)
 
+    @at_caller
     @wraps(function)
     def begin(*given: P.args, **options: P.kwargs) -> AbstractAsyncContextManager[T]:
+        _check_arguments(function, given, options)
         return _EnteredAsyncBlock(lambda: make(*given, **options), function.__name__.removeprefix("_"))
 
     return begin
+
+
+def _check_arguments(
+    function: Callable[..., object], given: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """Raise WrongType if a function does not take these arguments; Python's own error would come later."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*given, **options)
+    except TypeError as error:
+        names = ", ".join(signature.parameters)
+        message = f"{function.__name__.removeprefix('_')} has other parameters ({error})"
+        raise WrongType(f"{message}; their names are {names}") from None
 
 
 class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):

@@ -18,18 +18,19 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
 from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.mistakes import UnknownName, check_kind, listed
+from hcall_abi.mistakes import UnknownName, check_kind
 from hcall_client.mistakes import check_loop
 from hcall_client.where import NotLocated
 from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.block import tasks_around
-from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent, unwatched
+from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, unwatched
 from swpks.testing.console_mistakes import (
     ConsoleOff,
     JobFailed,
@@ -38,6 +39,7 @@ from swpks.testing.console_mistakes import (
     told_of_the_mark,
     words_of,
 )
+from swpks.testing.console_recovery import KIND, STARTED, begun_jobs, begun_recovery
 from swpks.testing.options import check_console, numbers_of, options_named
 from swpks.testing.peers import MemoryNetwork
 from swpks.testing.system import EmulatedSystem, SystemPower, settings_of
@@ -53,8 +55,6 @@ if TYPE_CHECKING:
 Move = Callable[["KnownSystem", "KnownSystem", str], Awaitable["Job"]]
 PARTITIONS: Mapping[str, Sequence[str]] = MappingProxyType({"a": ("lpar1",), "b": ("lpar1",)})
 """The systems of an emulated console, and their partitions."""
-_STARTED = "console.started"
-_RECOVERY = ("job.started", "recovery.no_copies")
 COPY_INTERVAL = 60.0
 """Seconds by the trio clock after which a changed store is copied; `backup` does not wait for them."""
 
@@ -86,6 +86,8 @@ class EmulatedConsole:
         self._settings = settings
         self._scope: trio.CancelScope | None = None
         self._ended = trio.Event()
+        self._ordered: set[int] = set()
+        """The numbers of the recoveries that the test has ordered."""
 
     def __repr__(self) -> str:
         return f"EmulatedConsole({', '.join(self.systems)})"
@@ -102,8 +104,10 @@ class EmulatedConsole:
         self._demand_on()
         from hcall_server.console.lines.run import run_line
 
-        caller = LineFiles(self.files, words)
+        caller, before = LineFiles(self.files, words), len(self.log.events)
         status = await run_line(self.management, words, caller)
+        if words[:1] == [KIND]:
+            self._ordered |= begun_jobs(self.log.events[before:])
         return LineAnswer(status, caller.text)
 
     @at_caller
@@ -116,13 +120,16 @@ class EmulatedConsole:
         """Restore all stores of a system; return the job, or raise JobFailed."""
         known = self.known(system)
         self.systems[system].demand_on()  # otherwise the job would wait for the system
-        return await self.finish(self.management.recover(known, give_up=give_up))
+        job = self.management.recover(known, give_up=give_up)
+        self._ordered.add(job.number)
+        return await self.finish(job)
 
     @at_caller
     async def finish(self, job: Job) -> Job:
         """Wait for the end of a job and return it; JobFailed if it has failed."""
         from hcall_server.console.jobs import Job
 
+        self.systems.demand()
         check_kind(Job, "the argument of finish", job, 'await finish(await backup("a"))')
         if job.state == "running":  # while the console is off, the job never ends
             self._demand_on()
@@ -148,7 +155,7 @@ class EmulatedConsole:
         return await self._moved(self.management.migrations.restart, name, source, target)
 
     async def _moved(self, move: Move, name: str, source: str, target: str) -> Job:
-        self.systems.check_order(name, source)
+        self.systems.check_order(name, source, target)
         systems = self.known(source), self.known(target)
         try:
             return await self.finish(await move(*systems, name))
@@ -174,7 +181,7 @@ class EmulatedConsole:
             try:
                 place = place_of(self.management.systems, f"{system}/{name}" if system else name)
             except SwpksError as error:
-                raise NotLocated(f"{error.message}; the partitions are {self._partitions()}") from None
+                raise NotLocated(f"{error.message}; the partitions are {self.systems.partitions()}") from None
             owner = self.systems[place.system.where]
             if not owner.serves(place.name):
                 raise NotLocated(f"no system serves {name}")
@@ -253,19 +260,25 @@ class EmulatedConsole:
         Results and errors are those of `replace_service_processor`.  Use it if the console was off while the
         service processor was replaced.
         """
+        self.systems.demand()
         if self._scope is None or self.management.settings.manual_recovery:
             return None
         known, jobs, lost = self.known(system), self.management.jobs, self.systems[system].state == "Recovery"
         job = jobs.running(known)
-        if job is None:
-            begun = await self.log.until(lambda: self._begun(known)) if lost else self._begun(known)
+        if job is None or job.kind != KIND:
+            find = partial(begun_recovery, self.log.events, known.name, self._ordered)
+            begun = await self.log.until(find) if lost else find()
             job = jobs.find(cast("int", begun.fields["job"])) if begun and "job" in begun.fields else None
-        return await self.finish(job) if job else None
+        # A system that has its stores now has lost nothing by a recovery that failed before.
+        over = job is None or (job.state == "failed" and not lost)
+        return None if job is None or over else await self.finish(job)
 
     # The console's own power
 
+    @at_caller
     async def power_cut(self) -> None:
         """Cut the power of the console; its store stays, with its profile backups."""
+        self.systems.demand()
         if self._scope:
             self._scope.cancel()
             await self._ended.wait()
@@ -274,6 +287,7 @@ class EmulatedConsole:
     @at_caller
     async def start(self) -> None:
         """Start the console on its store, and wait until it has streams to all running systems."""
+        self.systems.demand()
         if self._scope:
             raise SystemPower("the console runs already: write await restart()")
         from hcall_server.console.console import ConsoleSettings, ManagementConsole
@@ -290,23 +304,22 @@ class EmulatedConsole:
             self._profile_files = self.management.profile_files
         # Profile backups belong to the store, which survives a power cut.
         self.management.profile_files = self._profile_files
-        self.log.info(_STARTED, console=self.management.name)
+        self.log.info(STARTED, console=self.management.name)
         await self._nursery.start(self._run)
         for name, system in self.systems.items():
             if system.running:
                 await self._connected(name)
 
+    @at_caller
     async def restart(self) -> None:
         """Cut the power of the console, and start it again."""
         await self.power_cut()
         await self.start()
 
     def _demand_on(self) -> None:
+        self.systems.demand()
         if self._scope is None:
             raise ConsoleOff
-
-    def _partitions(self) -> str:
-        return listed(f"{each}/{name}" for each, system in self.systems.items() for name in system.names)
 
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
         self._ended = trio.Event()
@@ -319,19 +332,6 @@ class EmulatedConsole:
     async def _connected(self, system: str) -> None:
         known = self.known(system)
         await self.log.until(lambda: known.connected)
-
-    def _begun(self, known: KnownSystem) -> LoggedEvent | None:
-        """Return the last event by which the console began a recovery of a system, or found no copies for it.
-
-        Only events since the last connection to the system count.  None if there is none.
-        """
-        for each in reversed(self.log.events):
-            ours = each.fields.get("system") == known.name
-            if each.event == _STARTED or (ours and each.event == "system.away"):
-                return None
-            if ours and each.event in _RECOVERY:
-                return each
-        return None
 
 
 @async_block
@@ -381,7 +381,10 @@ async def emulated_console(
             own = {"keep": keep, "manual_recovery": manual_recovery}
             with options_named(kbytes=kbytes):
                 await _begin(console := EmulatedConsole(store, systems, nursery, date, **own))
-            yield console
+            try:
+                yield console
+            finally:
+                console.systems.end()
             if console.log.bugs:
                 raise console.log.bugs[0]
 

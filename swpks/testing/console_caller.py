@@ -55,10 +55,15 @@ class LineFiles:
             if Path(path).is_absolute():
                 return self._disk.read(path, limit)
             if path not in self._files:
-                raise OSError(errno.ENOENT, "it is not among the files of the test")
+                raise OSError(errno.ENOENT, self._missing(path))
             if len(self._files[path]) > limit:
                 raise OSError(errno.EFBIG, f"it has more than {limit} bytes")
         return self._files[path]
+
+    def _missing(self, path: str) -> str:
+        near = [each for each in self._files if Path(each) == Path(path)]
+        other = f", which has {near[0]!r}: write the same text" if near else ""
+        return f'it is not among the files of the test{other}: write pks_console.files[{path!r}] = b"..."'
 
     async def write(self, path: str, content: bytes, *, replace: bool) -> None:
         """Write a file; OperatorError if it exists and is not to be replaced, or can't be written."""

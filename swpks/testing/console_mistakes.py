@@ -12,7 +12,7 @@ from hcall_abi.rules import migration
 from hcall_abi.rules.console import CONSOLE_SERVED
 from hcall_client.errors import with_remedy
 from swpks.testing.at_caller import Explained, at_caller
-from swpks.testing.remedies import of_job, of_restart
+from swpks.testing.remedies import ConsoleGone, of_job, of_restart
 
 if TYPE_CHECKING:
     from hcall_server.console.jobs import Job
@@ -35,29 +35,58 @@ class ConsoleOff(Mistake, RuntimeError):
 
 
 class Systems(dict[str, "EmulatedSystem"]):
-    """The systems of a console by name.  For another name, UnknownName with the known names is raised."""
+    """The systems of a console by name.
+
+    For another name, UnknownName with the known names is raised.  After `end`, every use raises ConsoleGone.
+    """
+
+    _over = False
+
+    def end(self) -> None:
+        """Note that the block of the console is over."""
+        self._over = True
+        for each in self.values():
+            each.end()
+
+    def demand(self) -> None:
+        """Raise ConsoleGone if the block of the console is over."""
+        if self._over:
+            raise ConsoleGone
 
     @at_caller
     def __getitem__(self, name: str) -> EmulatedSystem:
+        self.demand()
         check_text("the name of a system", name)
         return super().__getitem__(name)
 
-    def check_order(self, name: str, system: object) -> None:
-        """Raise WrongValue if the names of a partition and of a system are in the wrong order."""
+    def check_order(self, name: str, *systems: object) -> None:
+        """Raise WrongValue if the names of a partition and of its systems are in the wrong order."""
+        self.demand()
         check_text("the name of a partition", name)
-        if name not in self or system in self or not isinstance(system, str):
-            return
-        if any(each.has(system) for each in self.values()):
+        given = [each for each in systems if isinstance(each, str)]
+        found = next((each for each in given if each not in self and self._have(each)), None)
+        if name in self and not self._have(name) and found is not None:
+            others = [each for each in (name, *given) if each in self]
+            after = ", and then ".join(map(repr, others))
             raise WrongValue(
-                f"{name!r} is a system, and {system!r} a partition: write {system!r} first, and then {name!r}"
+                f"{name!r} is a system, and {found!r} a partition: write {found!r} first, and then {after}"
             )
 
-    def __missing__(self, name: object) -> NoReturn:
+    def partitions(self) -> str:
+        """Return the names of the partitions as text, each with its system."""
+        return listed(f"{each}/{name}" for each, system in self.items() for name in system.names)
+
+    def _have(self, name: str) -> bool:
+        """Whether a system has a partition with this name, or had it at first."""
+        return any(each.has(name) or name in each.wished for each in self.values())
+
+    def __missing__(self, name: str) -> NoReturn:
+        known = f"the systems are {listed(self)}: name one of them"
+        if self._have(name):
+            raise UnknownName(f"{name!r} is a partition, and a system is asked for here; {known}")
         partitions = {each: list(system.wished) for each, system in self.items()} | {name: ["lpar1"]}
-        raise UnknownName(
-            f"there is no system {name!r}; the systems are {listed(self)}: name one of them, "
-            f"or write @pytest.mark.pks_console(partitions={partitions})"
-        )
+        mark = f"@pytest.mark.pks_console(partitions={partitions})"
+        raise UnknownName(f"there is no system {name!r}; {known}, or write {mark}")
 
 
 def check_whose(name: str, system: str | None, systems: Mapping[str, EmulatedSystem]) -> None:

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swpks.testing.at_caller import at_caller
-from swpks.testing.options import check_words
+from swpks.testing.options import check_own_options, check_words
 from swpks.testing.own_process import OwnProcess, ServerFailed, run_swpks
 
 if TYPE_CHECKING:
     from hcall_client.where import Address
     from swpks.hmc.store_console import StoreConsole
+
+_OWN = {
+    "--store": "its folder is the member `store`; for another one, write ConsoleProcess(FOLDER)",
+    "--ready-fd": "the fields of the ready line are the member `ready`",
+}
+"""The options that the process object sets, and the remedies."""
 
 
 class ConsoleProcess(OwnProcess):
@@ -29,6 +35,7 @@ class ConsoleProcess(OwnProcess):
         self.store = store
         self.systems = list(check_words("systems", systems, '["a=state/run/control.sock"]'))
         self.options = list(check_words("options", options, '["--manual-recovery"]'))
+        check_own_options(self.options, _OWN)
 
     @property
     def command(self) -> list[str]:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError
+from hcall_abi.levels import LEVELS
 from swpks.testing.console import COPY_INTERVAL, PARTITIONS, emulated_console
 from swpks.testing.options import WrongOption, check_console, fresh_partition, options_named
 from swpks.testing.process import ServerProcess
@@ -22,7 +24,8 @@ def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any
     known, trial = _KINDS[mark]
     names = ", ".join(known)
     if given:
-        return f"{given[0]!r} has no name: write NAME={given[0]!r}; the names are {names}"
+        right = f"{_name_for(given[0], known)}={given[0]!r}"
+        return f"{given[0]!r} has no name: write {right}; the names are {names}"
     for name in options.keys() - set(known):
         return f"there is no option {name!r}; the names are {names}"
     try:
@@ -30,6 +33,20 @@ def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any
     except (WrongOption, OperatorError) as error:
         return str(error)
     return None
+
+
+def _name_for(value: object, known: Sequence[str]) -> str:
+    """Return the name of the option that probably has a value; "NAME" if several may have it."""
+    kinds: Sequence[tuple[str, bool]] = (
+        ("level", isinstance(value, str) and value in LEVELS),
+        ("secure_boot", isinstance(value, SecureBoot) or value in ("off", "audit", "enforce")),
+        ("kbytes", isinstance(value, int) and not isinstance(value, bool)),
+        ("partitions", isinstance(value, Mapping | Sequence) and not isinstance(value, str)),
+        ("attributes", isinstance(value, Mapping)),
+        ("faults", isinstance(value, Sequence) and not isinstance(value, str)),
+        ("name", isinstance(value, str)),
+    )
+    return next((name for name, fits in kinds if fits and name in known), "NAME")
 
 
 def _try_console(partitions: Mapping[str, Sequence[str]] = PARTITIONS, **options: Any) -> None:

@@ -177,6 +177,25 @@ def faults_of(faults: Sequence[object]) -> list[BusyFault]:
     return [parse_fault(str(each)) for each in faults]
 
 
+def _check_plan(plan: Sequence[str], level: str) -> None:
+    """Raise WrongOption for a fault of an h-call that the firmware level lacks: it would never answer."""
+    for each in map(parse_fault, plan):
+        if each.call not in LEVELS[level].calls:
+            later = next(name for name, row in LEVELS.items() if each.call in row.calls)
+            raise WrongOption(
+                f"faults={[*plan]}: the firmware level {level} lacks {each.call.name}, so no fault "
+                f"answers it: write level={later!r}"
+            )
+
+
+def check_own_options(options: Sequence[str], own: Mapping[str, str]) -> None:
+    """Raise WrongOption for an option that a process object sets itself; `own` has the remedies."""
+    for each in options:
+        name = each.partition("=")[0]
+        if name in own:
+            raise WrongOption(f"options={[*options]}: {name} is set by the process object: {own[name]}")
+
+
 def fresh_partition(
     name: str = "lpar1",
     *,
@@ -221,6 +240,7 @@ def fresh_partition(
             partition=(PartitionSettings.of(name, kbytes, faults=plan),),
         )
         machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
+    _check_plan(plan, level)
     # The verb of the console sets the attributes: it refuses a wrong value with the OperatorError of the
     # rule.
     machine.set_attributes(name, changes)

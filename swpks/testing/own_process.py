@@ -92,6 +92,13 @@ class OwnProcess:
                     f"take a shorter folder, or a link to it by swpks.testing.short_path: {advice}"
                 )
 
+    def _check_folder(self) -> None:
+        """Raise WrongValue if the folder can't be made; the log is beside it."""
+        if not (parent := self.folder.absolute().parent).is_dir():
+            raise WrongValue(
+                f"the folder {parent} does not exist: make it first, such as by PATH.mkdir(parents=True)"
+            )
+
     def _check_environment(self) -> None:
         """Raise WrongType or WrongValue for a variable that no process can have."""
         check_mapping("environment", self.environment, 'environment["TZ"] = "UTC"')
@@ -168,6 +175,7 @@ class OwnProcess:
         if self.pid is not None:
             raise RunsAlready("the server runs already: write restart(), or kill() or stop() before")
         self._check_environment()
+        self._check_folder()
         self._check_sockets()
         reader, writer = _pipe()
         # This process closes its copy of the writing end. So the pipe ends when the new process ends early.

@@ -19,7 +19,7 @@ from hcall_abi.frames import GoodbyeReason
 from hcall_abi.mistakes import UnknownName, check_text, listed
 from hcall_abi.rules.console import POWER_RUNNING
 from swpks.testing.at_caller import async_block, at_caller
-from swpks.testing.options import check_words, faults_of
+from swpks.testing.options import check_own_options, check_words, faults_of
 from swpks.testing.own_process import NotRunning, OwnProcess, ServerFailed, check_command, run_swpks
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["ServerFailed", "ServerProcess"]
 
 
+_OWN = {
+    "--state": "its folder is the member `state`; for another one, write ServerProcess(FOLDER)",
+    "--ready-fd": "the fields of the ready line are the member `ready`",
+}
+"""The options that the process object sets, and the remedies."""
 _AGAIN = "write start(), and open another session"
 
 
@@ -74,6 +79,7 @@ class ServerProcess(OwnProcess):
         self.state = state
         self.partitions = list(check_words("partitions", partitions, '["lpar1:64"]'))
         self.options = list(check_words("options", options, '["--firmware", "FW950"]'))
+        check_own_options(self.options, _OWN)
 
     @property
     def command(self) -> list[str]:

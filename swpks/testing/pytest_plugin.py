@@ -231,7 +231,7 @@ def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
         other = " or take pks_partition_sync" if plain else ""
         return f"{fixture} is asynchronous, and {test} is a plain test: write `async def`{other}"
     other = "; or take pks_partition_sync, which needs no event loop" if plain else ""
-    todo = " and ".join(_missing(request.config))
+    todo = " and ".join(_missing(request.config)) or _other_runner(request)
     return f"{fixture} needs Trio, and {trouble} {test}: {todo}{other} (swpks explain docs/testing.md)"
 
 
@@ -244,6 +244,12 @@ def _missing(config: pytest.Config) -> Iterator[str]:
         yield "set trio_mode = true in the configuration of pytest"
     if any(map(config.pluginmanager.hasplugin, ("asyncio", "pytest_asyncio.plugin"))):
         yield "set asyncio_mode = strict"
+
+
+def _other_runner(request: pytest.FixtureRequest) -> str:
+    """Return the remedy for a test that another plugin runs in spite of a right configuration."""
+    found = next((each for each in ("anyio", "asyncio") if request.node.get_closest_marker(each)), None)
+    return f"remove the mark {found}, so that pytest-trio runs the test" if found else "run it by pytest-trio"
 
 
 def _is_asynchronous(request: pytest.FixtureRequest) -> bool:

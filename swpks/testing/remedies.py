@@ -26,6 +26,13 @@ class PartitionGone(Mistake, RuntimeError):
         super().__init__("the partition is not served any more: use it inside of its block or its test")
 
 
+class ConsoleGone(Mistake, RuntimeError):
+    """The console and its systems do not exist any more: the block or the test that had them is over."""
+
+    def __init__(self) -> None:
+        super().__init__("the console does not exist any more: use it inside of its block or its test")
+
+
 def of_session(ipl: str, connect: str) -> Mapping[int | None, str]:
     """Return the remedies for a session that has ended; `ipl` and `connect` are the right Python calls."""
     over = f"each IPL and each power-off ends all sessions: write {ipl}"

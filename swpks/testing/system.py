@@ -17,7 +17,7 @@ from swpks.testing.at_caller import at_caller
 from swpks.testing.console_link import MachineLink
 from swpks.testing.partition import EmulatedPartition, Home
 from swpks.testing.peers import MemoryNetwork
-from swpks.testing.remedies import of_system
+from swpks.testing.remedies import ConsoleGone, of_system
 from swpks.testing.seams import simulated_seams
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class EmulatedSystem:
         self._transport: MemoryTransport | None = None
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        self._over = False
 
     def __repr__(self) -> str:
         return f"EmulatedSystem({self.name!r}, {'running' if self.running else 'off'})"
@@ -70,9 +71,18 @@ class EmulatedSystem:
         """Whether the system is powered on."""
         return self.link.machine is not None
 
+    def end(self) -> None:
+        """Note that the block of the console is over: the system can't be used any more."""
+        self._over = True
+
+    def _demand_console(self) -> None:
+        if self._over:
+            raise ConsoleGone
+
     @property
     def machine(self) -> Machine:
         """The machine of the server, which a test may read; RuntimeError while the system is off."""
+        self._demand_console()
         if self.link.machine is None:
             raise self._off()
         return self.link.machine
@@ -116,6 +126,7 @@ class EmulatedSystem:
     @at_caller
     async def start(self) -> None:
         """Assemble a machine from the present parts, and power it on; SystemPower if one runs already."""
+        self._demand_console()
         if self.running:
             raise self._on("runs already")
         from hcall_server.data_channel.memory import MemoryTransport
@@ -130,8 +141,10 @@ class EmulatedSystem:
         # The link comes last: the console may only reach a machine that has started.
         self.link.restart(machine)
 
+    @at_caller
     async def power_cut(self) -> None:
         """End the machine at once, as a power cut does; do nothing if the system is off."""
+        self._demand_console()
         if self.running:
             # The link comes first: the console must not get an answer from a machine that is being cancelled.
             self.link.restart(None)
@@ -204,6 +217,7 @@ class EmulatedSystem:
             self._ended.set()
 
     def _demand_machine(self, machine: Machine, name: str) -> None:
+        self._demand_console()
         if machine is not self.link.machine:
             start = "" if self.running else f"await start_system({self.name!r}), and then "
             again = f"{start}await partition({name!r}, {self.name!r})"
@@ -211,6 +225,7 @@ class EmulatedSystem:
 
     def demand_on(self) -> None:
         """Raise SystemPower while the system is off."""
+        self._demand_console()
         if not self.running:
             raise self._off()
 
@@ -227,6 +242,7 @@ class EmulatedSystem:
         )
 
     def _demand_off(self) -> None:
+        self._demand_console()
         if self.running:
             raise self._on("runs")
 

@@ -83,6 +83,8 @@ MOVES: tuple[ConsoleRequest[Any], ...] = (
     console.tell_custody(_UUID, 1, "fenced", peer_id=_ID),
 )  # fmt: skip
 """The requests of a migration; tests/custody has two systems that grant them."""
+TRACES: tuple[ConsoleRequest[Any], ...] = (console.set_trace("lpar1", "off"),)
+"""The request of a trace, which has a module of its own; tests/trace has systems that grant it."""
 
 
 @pytest.fixture
@@ -105,12 +107,14 @@ def test_every_verb_has_a_request() -> None:
     Only the event stream has no function here: a stream is more than one answer.
     """
     verbs = {verb.operation for verb in VERBS} - {"watchEvents"}
-    assert {request.verb.operation for request in (*REQUESTS, *MOVES)} == verbs
-    for request in (*REQUESTS, *MOVES):
+    assert {request.verb.operation for request in (*REQUESTS, *MOVES, *TRACES)} == verbs
+    for request in (*REQUESTS, *MOVES, *TRACES):
         assert type(request.body) is (request.verb.body or type(None))
         assert "{" not in request.path
     functions = [each for name, each in vars(requests).items() if inspect.isfunction(each) and name[0] != "_"]
-    assert len([each for each in functions if each.__module__ == requests.__name__]) == len(verbs)
+    assert len([each for each in functions if each.__module__ == requests.__name__]) == len(verbs) - len(
+        TRACES
+    )
 
 
 async def test_every_answer_is_typed(system: Console) -> None:

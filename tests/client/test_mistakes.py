@@ -41,7 +41,13 @@ TIME = authvar.efi_time(datetime(2026, 1, 1))
 MISTAKES = [
     (lambda: WRONG.set_password(3, "secret"), 'password of H_PKS_SET_PASSWORD is bytes, not str: write b"'),
     (lambda: WRONG.read_object(WHO(3, "secret"), b"x"), "password of Authorization is bytes"),
-    (lambda: WRONG.read_object(WHO("secret"), b"x"), "consumer of Authorization is a whole"),
+    (
+        lambda: WHO("secret"),
+        r"consumer of Authorization is a whole number, not str: write Authorization\(Con",
+    ),
+    (lambda: WHO(b"secret", 3), r"not bytes: write Authorization\(Consumer.OPERATING_SYSTEM, password\)"),
+    (lambda: WHO(None), "consumer of Authorization is a whole number, not NoneType"),
+    (lambda: WHO(3.5), "consumer of Authorization is a whole number, not float"),
     (
         lambda: WRONG.read_object(3, b"x"),
         r"Authorization, not int: write Authorization\(consumer, password\)",

@@ -98,7 +98,7 @@ async def test_console_word(pks_console):
 """
 TOLD = {
     "test_other_mark": "takes the mark of the other fixture: @pytest.mark.pks_partition",
-    "test_positional": "'FW950' has no name: write NAME='FW950'; the names are name, level, kbytes,",
+    "test_positional": "'FW950' has no name: write level='FW950'; the names are name, level, kbytes,",
     "test_positional_sync": "'FW950' has no name",
     "test_unknown": "there is no option 'lvl'; the names are name, level, kbytes, secure_boot,",
     "test_level": "level='FW99': the levels are FW940, FW950,",
@@ -117,7 +117,7 @@ TOLD = {
     "test_twice": "the partitions are l, l",
     "test_too_many": "64 KiB do not fit: 16384 of 16384 KiB are taken",
     "test_server_text": "partitions='a:4': it is a list, such as partitions=[\"lpar1:64\"]",
-    "test_server_positional": "['a:4'] has no name: write NAME=['a:4']; the names are partitions, options",
+    "test_server_positional": "['a:4'] has no name: write partitions=['a:4']; the names are",
 }
 ASYNCHRONOUS = """
 import pytest

@@ -1,12 +1,16 @@
 """Wrong marks: the error names the option that the test's author wrote, not a field of the server."""
 
 import math
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hcall_abi.errors import OperatorError
-from swpks.testing import WrongOption, blocking_partition, emulated_console
+from hcall_abi.mistakes import WrongType, WrongValue
+from swpks.testing import ServerProcess, WrongOption, blocking_partition, emulated_console, pytest_plugin
+from swpks.testing.console_process import ConsoleProcess
 from swpks.testing.option_trials import reason_against
 
 MARKS: list[tuple[str, dict[str, Any], str]] = [
@@ -81,3 +85,50 @@ def test_right_marks() -> None:
     assert reason_against("pks_console", (), {"copy_interval": 0.01}) is None
     right = {"partitions": ["1:64", "lpar1", "two:8,secure_boot=audit"], "options": ["--name=my system"]}
     assert reason_against("swpks_server", (), right) is None
+
+
+POSITIONAL: list[tuple[str, Any, str]] = [
+    ("pks_partition", "FW950", "level='FW950'"),
+    ("pks_partition", "enforce", "secure_boot='enforce'"),
+    ("pks_partition", 64, "kbytes=64"),
+    ("pks_partition", ["READ_OBJECT=H_BUSY"], "faults=['READ_OBJECT=H_BUSY']"),
+    ("pks_partition", "lpar2", "name='lpar2'"),
+    ("pks_partition", None, "NAME=None"),
+    ("pks_console", {"a": []}, "partitions={'a': []}"),
+    ("pks_console", "FW950", "level='FW950'"),
+    ("swpks_server", ["a:4"], "partitions=['a:4']"),
+]
+
+
+@pytest.mark.parametrize("mark,value,right", POSITIONAL)
+def test_an_option_without_a_name(mark: str, value: Any, right: str) -> None:
+    assert f"has no name: write {right}; the names are" in str(reason_against(mark, (value,), {}))
+
+
+def test_a_fault_that_the_level_never_answers() -> None:
+    options = {"level": "FW950", "faults": ["SIGNED_UPDATE=H_BUSY"]}
+    message = r"faults=.*: the firmware level FW950 lacks SIGNED_UPDATE.*: write level='FW\d+'$"
+    assert re.match(message, str(reason_against("pks_partition", (), options)))
+
+
+@pytest.mark.parametrize("options", [["--state", "x"], ["--state=x"], ["--ready-fd", "5"]])
+def test_options_that_the_process_sets(options: list[str], tmp_path) -> None:
+    message = rf"options=.*: {options[0].partition('=')[0]} is set by the process object: .* the member `"
+    assert re.match(message, str(reason_against("swpks_server", (), {"options": options})))
+    with pytest.raises(WrongOption, match="--store is set by the process object"):
+        ConsoleProcess(tmp_path / "store", options=["--store", "x"])
+
+
+async def test_other_wrong_calls(tmp_path) -> None:
+    wrong: Any = emulated_console
+    with pytest.raises(WrongType, match=r"emulated_console .*'faults'\); their names are partitions, level"):
+        wrong(faults=[])
+    with pytest.raises(WrongValue, match=r"/none/dir does not exist: make it first, such as by PATH.mkdir\("):
+        ServerProcess(tmp_path / "none" / "dir" / "state").start()
+
+
+def test_a_mark_of_another_runner() -> None:
+    """The remedy is not empty if the configuration is right."""
+    for mark, remedy in (("anyio", "remove the mark anyio"), ("other", "run it by pytest-trio")):
+        node = SimpleNamespace(get_closest_marker=lambda name, mark=mark: name == mark or None)
+        assert pytest_plugin._other_runner(SimpleNamespace(node=node)).startswith(remedy)  # type: ignore[arg-type]
