@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +97,7 @@ class ControlTransport(httpx.AsyncBaseTransport):
         base = self._base
         request.url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)
         request.headers["host"] = base.netloc.decode()
+        request.stream = _Whole(await request.aread())
         pause = FIRST_PAUSE
         while True:
             try:
@@ -125,6 +127,35 @@ class ControlTransport(httpx.AsyncBaseTransport):
                 for stream in opened:
                     await stream.aclose()
             raise
+
+
+class _Whole(httpx.AsyncByteStream):
+    """The body of a request in one piece.
+
+    httpx has a generator for it.  If the server answers before it has read the body, httpx leaves this
+    generator in the middle, and Trio warns.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Pieces([self._content] if self._content else [])
+
+
+class _Pieces:
+    """An iterator over pieces of bytes, which need not be run to its end."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop(0)
 
 
 class _QueueIsFull(Exception):

@@ -82,11 +82,12 @@ class _PatientSocket:
         self._patience = patience
         self._poll = select.poll()
         self._received = 0
+        self._broken: OSError | None = None
         # The number of users of the socket: the connection, and each file of `makefile`.
         self._open = 1
 
     def sendall(self, data: bytes) -> None:
-        """Send all bytes, in time."""
+        """Send all bytes, in time; if the server has closed the connection, `receive_into` may raise that."""
         rest = memoryview(data)
         while rest:
             self._wait(select.POLLOUT)
@@ -94,6 +95,11 @@ class _PatientSocket:
                 rest = rest[self._socket.send(rest) :]
             except BlockingIOError:  # a Unix socket may be writable and have too little room
                 continue
+            except (BrokenPipeError, ConnectionResetError) as error:
+                # A server may refuse a request by its header, and close before it has read the body.  Its
+                # answer, which has the reason, is in this socket.
+                self._broken = error
+                return
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return a file that reads the received bytes.
@@ -113,6 +119,8 @@ class _PatientSocket:
                 continue
             # All answers together are bounded: `http.client` skips any number of interim answers (1xx).
             self._received += size
+            if self._broken and not self._received:
+                raise self._broken
             if self._received > LARGEST_HEAD + LARGEST_ANSWER:
                 raise WrongAnswer(f"more than {LARGEST_HEAD + LARGEST_ANSWER} bytes")
             return size

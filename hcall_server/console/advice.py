@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _SOCKET = "/run/control.sock"
 """The control socket, below the state folder of a system."""
-_OWN_COMMAND = re.compile("(?<=`)swpks hmc (?![^`]*--store)(?=[^-])")
-"""A command in backquotes that is about this console, and does not name its store."""
+_OWN_COMMAND = re.compile("(?<=`)swpks hmc (?![^`]*--(?:store|state|socket))(?=[^-])")
+"""A command in backquotes that is about this console, and names neither its store nor a system."""
 
 TO_NAME = "name the control socket of a system: `swpks hmc add-system DIR/run/control.sock`"
 """The remedy for a place that is no control socket, without one near it."""

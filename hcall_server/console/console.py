@@ -207,7 +207,7 @@ class ManagementConsole:
         """Remember, for lists, why the system at this address could not be added."""
         before = self.awaited.get(where)
         since = before.since if before else self.date()
-        advice = to_connect(error, where, name or "")
+        advice = at_store(to_connect(error, where, name or ""), self.store.folder)
         self.awaited[where] = AwaitedSystem(name or "", where, error.message, advice, since)
 
     async def remove_system(self, name: str) -> str:

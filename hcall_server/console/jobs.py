@@ -297,7 +297,9 @@ class Jobs:
             # further step.
             if scope := self._scopes.get(run.job.number):
                 scope.cancel()
-            self._end(run, "failed", reason or f"{system.name} was removed from the console")
+            reason = reason or f"{system.name} was removed from the console"
+            # The error is `advised`, because nothing has to be done.
+            self._end(run, "failed", reason, error=OperatorError(rules.LINE_JOB, reason, advised=True))
 
     def save(self, job: Job, state: JobState, progress: JobProgress) -> None:
         """Store the state and the progress of a job."""

@@ -7,7 +7,7 @@ and the body (size, time, type, shape).  Every error becomes a problem.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,9 @@ from hcall_server.control_channel.verbs import PERFORMED
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.noise import CONTROL, PeerLog
+
+DISCARD_SECONDS = 1.0
+"""Seconds in which the body of a request has to come that is refused by its header."""
 
 _log = Log()
 
@@ -73,13 +76,11 @@ class _Path:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        verb = self._verb(request)
-        # The identity is checked before the partition is looked up.  Another system may have a partition of
-        # the same name, and the request must not change that one.
-        self._machine.system.demand_identity(request.headers.get(SYSTEM_HEADER, ""))
-        name = request.path_params.get("name", "")
-        if "name" in request.path_params:
-            self._machine.system.find(name)
+        try:
+            verb, name = self._demanded(request)
+        except Exception:
+            await _discard_body(request)
+            raise
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load and verb.operation not in self._loaded:
@@ -89,6 +90,17 @@ class _Path:
             self._loaded.add(verb.operation)
         answer = perform(Call(self._machine, name, body, request.headers.get(CONSOLE_HEADER)))
         return _response(verb, await answer if isinstance(answer, Awaitable) else answer)
+
+    def _demanded(self, request: Request) -> tuple[Verb, str]:
+        """Return the verb, and the name of the partition, "" for a verb without one; check the header."""
+        verb = self._verb(request)
+        # The identity is checked before the partition is looked up.  Another system may have a partition of
+        # the same name, and the request must not change that one.
+        self._machine.system.demand_identity(request.headers.get(SYSTEM_HEADER, ""))
+        name = request.path_params.get("name", "")
+        if "name" in request.path_params:
+            self._machine.system.find(name)
+        return verb, name
 
     def _verb(self, request: Request) -> Verb:
         # HEAD is performed as GET.  The server then leaves out the body.
@@ -155,6 +167,21 @@ async def _content(request: Request) -> bytes:
     return bytes(content)
 
 
+async def _discard_body(request: Request) -> None:
+    """Read the body of a request that is refused by its header, within `DISCARD_SECONDS`.
+
+    After the answer the server closes the connection.  With an unread body, the client could not send the
+    rest, and over TCP it could lose the answer.
+    """
+    size = 0
+    with trio.move_on_after(DISCARD_SECONDS), suppress(ClientDisconnect):
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > MAX_REQUEST_BODY:
+                    return
+
+
 def _response(verb: Verb, answer: Answer) -> Response:
     if isinstance(answer, StreamAnswer):
         return answer.response
@@ -181,4 +208,5 @@ def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     """Answer a request whose path is not in the table."""
+    await _discard_body(request)
     return _refused(request, ProblemError(rules.REQUEST_PATH, f"no verb has the path {request.url.path!r}"))

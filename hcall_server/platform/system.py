@@ -128,7 +128,7 @@ class ManagedSystem:
             return f"there is no partition {name!r}: {self._idle}"
         from hcall_server.platform.absent import no_partition  # imported here, because only an error needs it
 
-        return no_partition(name, self.partitions)
+        return no_partition(name, self.partitions, self.departed.values())
 
     def owned(self, name: str) -> Partition:
         """Return a partition that this system owns now, and so may change; OperatorError for any other."""

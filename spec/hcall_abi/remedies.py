@@ -75,7 +75,7 @@ _SYSTEMS = {
         "`swpks hmc health -m SYSTEM` shows whether it works; one store is put back by "
         "`swpks hmc restore FILE -m SYSTEM`; all stores are put back after its partitions are deleted"
     ),
-    "hmc.recovery-copies": "or bring the missing copies or their key back, and repeat the recovery",
+    "hmc.recovery-copies": "to keep the stores: bring the missing copies or their key back, and repeat it",
     "hmc.profile-file": "name a file that `bkprofdata -m SYSTEM -f FILE` has written",
     "hmc.profile-level": "use the release of swpks that has written the backup, or a later one",
     "hmc.profile-name": "use a bare name for the folder of the system, or a path that begins with / or ./",

@@ -207,6 +207,10 @@ def _misplaced(args: argparse.Namespace, target: Target | None) -> str:
     if target is None:
         return _NO_TARGET
     if target.store is None and args.verb in ORDER_VERBS:
+        place = target.socket
+        if place and place.name == "console.sock":
+            store = shlex.quote(str(place.parent.parent))
+            return f"{place} is the socket of a console: use --store {store}"
         return "only a console does this: --store DIR (or SWPKS_HMC)"
     if target.store is not None and args.verb in ALSO_VERBS:
         return only_at_system(args.verb)

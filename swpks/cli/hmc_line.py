@@ -85,7 +85,8 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
         return store, line
     if own:
         return None
-    message = f"{line[0]} is a line of the management console: name its store, --store DIR (or SWPKS_HMC)"
+    own_store = f"name its store before the line (or by SWPKS_HMC): `swpks hmc --store DIR {line[0]}...`"
+    message = f"{line[0]} is a line of the management console: {own_store}"
     raise OperatorError(rules.HMC_TARGET, message, advised=True)
 
 

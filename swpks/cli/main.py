@@ -189,7 +189,7 @@ def _parsed(given: list[str]) -> argparse.Namespace:
     except WrongWords as error:
         raise _reordered(given, error) from None
     if unknown:
-        raise _unrecognized(parser, options, unknown)
+        raise _unrecognized(parser, options, unknown, given)
     return options
 
 
@@ -205,7 +205,7 @@ def _reordered(given: list[str], error: WrongWords) -> WrongWords:
 
 
 def _unrecognized(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, unknown: list[str]
+    parser: argparse.ArgumentParser, options: argparse.Namespace, unknown: list[str], given: list[str]
 ) -> WrongWords:
     """Return the error for unknown words.
 
@@ -219,9 +219,18 @@ def _unrecognized(
     wrong = [each.partition("=")[0] for each in unknown if each.startswith("--")]
     near = next(filter(None, (_near_option(each, known) for each in wrong)), "")
     other = "" if near or not wrong else of_other_commands(whole_parser(), wrong[0])
-    right = of_unknown(options, unknown)
+    right = of_unknown(options, unknown) or _split_operands(options, unknown, given)
     told = f"unrecognized arguments: {' '.join(unknown)}{right or near or other}"
     return WrongWords(words, f"{told}; for the usage: swpks {words} --help")
+
+
+def _split_operands(options: argparse.Namespace, unknown: list[str], given: list[str]) -> str:
+    """Return the right order, if an option stands between the operands of a verb; "" otherwise."""
+    # argparse takes the operands of a verb only if no option stands between them.
+    verb = getattr(options, "verb", None)
+    before = given[given.index(verb) : given.index(unknown[0])] if verb in given else []
+    split = not unknown[0].startswith("-") and any(each.startswith("-") for each in before)
+    return "; write all operands together, and no option between them" if split else ""
 
 
 def _near_option(word: str, known: Iterable[str]) -> str:

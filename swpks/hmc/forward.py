@@ -76,7 +76,9 @@ def _placed(error: SwpksError, place: str) -> SwpksError:
 
     `place` says where the partition is; it may be "".
     """
-    error.message = f"{error.message}; {place}" if place else error.message
+    if place:
+        # The system has proposed similar names of its own.  They are wrong, because the partition is known.
+        error.message = f"{error.message.partition('; did you mean ')[0]}; {place}"
     # The problem of the system is passed on with its fields; only the detail is the console's text.
     if isinstance(error, ConsoleRefused):
         return ConsoleRefused(msgspec.structs.replace(error.problem, detail=error.message))

@@ -150,6 +150,10 @@ class ConsoleHandler:
         return OperatorError(error.rule, f"{error.message}; {remedy}", advised=True)
 
     async def _remove_system(self, order: wire.Order, _caller: WireCaller) -> RemovedSystemView:
+        # A place of --system that was never reached is no system yet; the operator may name it too.
+        if order.name in self._console.awaited:
+            del self._console.awaited[order.name]
+            return RemovedSystemView(name=order.name, trouble="the console dials this place no longer")
         system = self._console.find(order.name)
         # The system is removed by its serial number. Two systems may have the same name, and `find` has
         # chosen one of them.

@@ -37,7 +37,6 @@ from hcall_abi.rules import console as console_rules
 from hcall_abi.rules import hmc as rules
 from hcall_client.control_transport import TlsFiles
 from hcall_server import __version__
-from hcall_server.console.advice import to_connect
 from hcall_server.console.console import ConsoleSettings, ManagementConsole
 from hcall_server.console.patience import waits
 from hcall_server.console.store import ConsoleStore
@@ -211,17 +210,21 @@ class ConsoleServer:
             try:
                 await self.console.add_system(where, name)
             except SwpksError as error:
+                if where not in self.console.awaited:  # it was removed meanwhile
+                    return
                 self.console.note_awaited(where, name, error)
                 # Each reason is logged once: a system that is away for a week would otherwise fill the log.
                 if logged != error.message:
                     logged = error.message
-                    advice = to_connect(error, where, name or "")
+                    advice = self.console.awaited[where].advice
                     _log.warning("system.not_reached", place=where, **logs.explained(error), advice=advice)
                 # A later attempt would not help: another system is at this place.  Lists show it, with the
                 # remedy.
                 if error.rule is rules.HMC_SYSTEM_OWN_NAME:
                     return
                 await trio.sleep(seconds)
+                if where not in self.console.awaited:  # it was removed
+                    return
             else:
                 return
 

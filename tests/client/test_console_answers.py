@@ -9,14 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
+from hcall_abi.control_views import Problem
 from hcall_client import console, patient_http
-from hcall_client.console import BlockingConsole, Console, ConsoleMisspoken, ConsoleUnreachable
+from hcall_client.console import (
+    BlockingConsole,
+    Console,
+    ConsoleMisspoken,
+    ConsoleRefused,
+    ConsoleUnreachable,
+)
 from hcall_client.control_transport import transport_to
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
 SMALL = 1000
+LARGE = console.restore_copy(bytes(1 << 20))
+"""A request whose body is larger than the buffer of a socket."""
 
 
 @contextmanager
@@ -84,6 +94,36 @@ def test_an_honest_answer_is_read(tmp_path, small, close) -> None:
     answer = HEAD + close + b"content-length: 1000\r\n\r\n" + b"x" * SMALL
     with answering(tmp_path, answer) as path:
         assert BlockingConsole(path, 10).call(console.show_metrics()) == "x" * SMALL
+
+
+REFUSAL = Problem(
+    type="about:blank",
+    title="Not Found",
+    status=404,
+    detail="there is no partition 'lpar9'",
+    fault="operator",
+    rule_id="partition.known",
+    rule="",
+    section="",
+)
+
+
+@pytest.mark.parametrize("over_httpx", [False, True], ids=["path", "httpx"])
+async def test_a_refusal_before_the_body_is_read(tmp_path, over_httpx) -> None:
+    """The server answers by the header and closes: the client can't send its body, and reads the answer."""
+    content = msgspec.json.encode(REFUSAL)
+    head = b"HTTP/1.1 404 \r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n\r\n"
+    with (
+        answering(tmp_path, head % len(content) + content) as path,
+        pytest.raises(ConsoleRefused, match="no partition 'lpar9'"),
+    ):
+        await Console(transport_to(path) if over_httpx else path, 10).call(LARGE)
+
+
+def test_a_server_that_closes_before_the_body_is_read(tmp_path) -> None:
+    """Without an answer, the failed send is the reason."""
+    with answering(tmp_path, b"") as path, pytest.raises(ConsoleUnreachable, match=r"Broken pipe|reset"):
+        BlockingConsole(path, 10).call(LARGE)
 
 
 @pytest.mark.parametrize("name", ["one byte more", "large pieces"])

@@ -329,6 +329,10 @@ async def test_a_verb_for_the_wrong_system_says_where_the_partition_is(autojump_
         asked = wire.Forwarded(operation="powerOn", system="b", name="x")
         answer = await handler.handle(wire.WireRequest(ask=asked), None)  # type: ignore[arg-type]
         assert b"partition x is on system a" in answer
+        # A similar partition of the wrong system is no advice.
+        world.site("b").machine.system.create("xx", 8)
+        answer = await handler.handle(wire.WireRequest(ask=asked), None)  # type: ignore[arg-type]
+        assert b"did you mean" not in answer
 
 
 def line(text: str) -> list[str]:

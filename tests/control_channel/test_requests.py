@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from hcall_abi.bounds import MAX_COUNT, MAX_SECONDS
@@ -41,6 +43,19 @@ async def test_unknown_partitions(client, name) -> None:
         client.post(f"/v1/partitions/{name}/ipl", content=b"{"),
     ):
         assert (await call).status_code == 404
+
+
+@pytest.mark.parametrize("path,status", [("partitions/b/ipl", 404), ("none", 404), ("system", 405)])
+async def test_a_refused_request_is_read(client, path, status) -> None:
+    """The server reads a body before it refuses the request by its header: the client can send all of it."""
+    pieces = [b"{", b"}"]
+
+    async def content() -> AsyncIterator[bytes]:
+        while pieces:
+            yield pieces.pop(0)
+
+    assert (await client.post(f"/v1/{path}", content=content())).status_code == status
+    assert pieces == []
 
 
 @pytest.mark.parametrize(

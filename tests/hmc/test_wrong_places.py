@@ -14,10 +14,12 @@ from hcall_abi.control_views import SystemView
 from hcall_client.console import BlockingConsole, ConsoleUnreachable, show_system
 from hcall_client.other_ends import OtherEnd
 from hcall_server.console.advice import to_connect
+from hcall_server.console.store import ConsoleStore
 from swpks.cli.main import main
 from swpks.hmc import wire
 from swpks.hmc.orders import ConsoleHandler
 from tests.console.facts import partition, system
+from tests.console.stand import standing
 
 
 @pytest.fixture
@@ -51,6 +53,29 @@ def test_the_socket_of_a_partition_that_is_off(
     answers.append(None)
     assert main(["hmc", "--socket", str(run / name), "status"]) == 3
     assert f"no server runs here: nothing listens at {run / name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, right",
+    [
+        (
+            "--socket h/run/console.sock systems",
+            "h/run/console.sock is the socket of a console: use --store h",
+        ),
+        ("lssyscfg -r sys", "before the line (or by SWPKS_HMC): `swpks hmc --store DIR lssyscfg...`"),
+        ("create web -m sys2 16", "write all operands together, and no option between them"),
+    ],
+)
+def test_words_at_a_wrong_place(
+    words: str, right: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the right place of an option or an operand."""
+    for name in ("SWPKS_HMC", "SWPKS_STATE"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["hmc", *words.split()]) == 2
+    assert right in capsys.readouterr().err
+    assert main(["hmc", "--store", "h", "power", "lpar1", "on", "more"]) == 2
+    assert "between them" not in capsys.readouterr().err
 
 
 def unreached(place: Path) -> ConsoleUnreachable:
@@ -99,3 +124,25 @@ async def test_an_order_for_a_wrong_place(run: Path) -> None:
     )
     assert refused[2]["detail"].endswith("system: `swpks hmc --store /lab add-system DIR/run/control.sock`")
     assert refused[1]["detail"].endswith("start it: `swpks serve --state /none`, or correct its place")
+
+
+async def test_a_wrong_place_of_the_start_is_removed(tmp_path: Path) -> None:
+    """A place of --system that was never reached has advice with the store; `remove-system` takes it."""
+    async with standing("S") as stand:
+        console, place = stand.console, str(tmp_path / "wrong")
+        (tmp_path / "wrong").touch()
+        with mock.patch.object(ConsoleStore, "folder", "/lab"):
+            console.note_awaited(place, None, unreached(Path(place)))
+        assert "`swpks hmc --store /lab add-system DIR/" in console.awaited[place].advice
+        request = wire.WireRequest(order=wire.Order("remove-system", name=place))
+        answer = await ConsoleHandler(console).handle(request, mock.Mock())
+        assert b"problem" not in answer
+        assert console.awaited == {}
+
+
+async def test_a_job_that_a_restart_replaces_needs_no_remedy() -> None:
+    """Nothing has to be done about such an end, so its error gets no remedy."""
+    async with standing("S") as stand:
+        job = stand.console.back_up(stand.console.find(None))
+        stand.console.jobs.end_of(stand.console.find(None), "a remote restart takes its place")
+        assert (job.state, job.rule_id, job.advised) == ("failed", "line.job", True)

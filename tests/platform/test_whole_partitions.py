@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 
@@ -11,6 +12,9 @@ from hcall_abi.levels import LEVELS
 from hcall_abi.rules import console as rules
 from hcall_abi.rules import service, storage
 from hcall_abi.rules.rule import Rule
+from hcall_server.platform.absent import no_partition
+from hcall_server.platform.custody import Custody
+from hcall_server.platform.departed import Departed
 from hcall_server.platform.power import refused
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
@@ -190,6 +194,15 @@ def test_the_name_of_the_system(system: ManagedSystem) -> None:
     assert system.name == "Server of RECOVERY"
     system.state = SystemState.RESET_PENDING
     assert broken(system, lambda: system.set_name("a")) is rules.SYSTEM_OPERATING
+
+
+def test_a_partition_that_has_left(system: ManagedSystem) -> None:
+    """The error says that it has left, and where to ask; it proposes no similar name of another partition."""
+    left = Departed(UUID(int=1), "lpar2", Custody.GONE, 1, b"\x2a" * 8)
+    told = no_partition("lpar2", system.partitions, [left])
+    assert told.endswith(f"by a migration: ask the system with the id {'2a' * 8}, or the console")
+    dropped = left._replace(custody=Custody.NONE)
+    assert "has left" not in no_partition("lpar2", system.partitions, [dropped])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from functools import cache
 from hcall_abi.errors import OperatorError
 from hcall_server.console.lines.run import COMMANDS
 from swpks.cli.hmc_line import line_of
+from swpks.cli.hmc_target import target_of
 from swpks.cli.main import whole_parser
 from swpks.hmc.names import LINES
 
@@ -29,7 +30,10 @@ def takes(words: list[str]) -> bool:
     try:
         line = line_of(words[2:]) if words[1:2] == ["hmc"] else None
         if line is None:
-            return not parser().parse_known_args(words[1:])[1]
+            args, unknown = parser().parse_known_args(words[1:])
+            if words[1:2] == ["hmc"]:
+                target_of(args)  # it refuses two ends
+            return not unknown
         if line[1][1:] != ["--help"]:
             COMMANDS[line[1][0]].syntax.parse(line[1][1:])
     except OperatorError:

@@ -15,6 +15,7 @@ from hcall_abi.remedies import REMEDIES
 from hcall_server.console.advice import at_store
 from hcall_server.console.lines.run import COMMANDS, usage_of
 from swpks.hmc.names import LINES
+from swpks.hmc.verb_remedies import at_end
 from tests.swpks.commands import takes
 
 ROOT = Path(__file__).parents[2]
@@ -93,10 +94,19 @@ def test_each_advised_command_is_taken(capsys: pytest.CaptureFixture[str]) -> No
     assert places == {"hcall_client", "hcall_server", "spec", "swpks"}
 
 
+def test_each_remedy_is_taken_at_its_end() -> None:
+    """The commands of each remedy are accepted after the console or the command has put its end into them."""
+    for rule_id, remedy in REMEDIES.items():
+        for whole in (at_store(remedy, "/hmc"), at_end(remedy, "--state /state")):
+            wrong = [each for each in advised(whole) if not is_taken(each)]
+            assert wrong == [], rule_id
+
+
 def test_a_wrong_advice_is_found() -> None:
     """The search finds a wrong command in a text, and the parsers refuse it."""
     assert advised("is off: swpks hmc power on lpar1.") == ["swpks hmc power on lpar1"]
     assert advised("see `swpks hmc jobs -x`, which") == ["swpks hmc jobs -x"]
+    assert not is_taken("swpks hmc --store /hmc name NAME --state DIR")
     for wrong in ("swpks hmc power on lpar1", "swpks hmc jobs -x", "chtskey -o restore -x FILE"):
         assert not is_taken(wrong)
 

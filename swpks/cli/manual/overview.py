@@ -29,8 +29,8 @@ A *policy* of an object limits its use.
 A change is in memory first. It is *durable* once `CONFIRM_OBJECT_FLUSHED` answers 1. The stores are
 encrypted at rest, under keys that come from a root key on the system's *anchor card* and its *TPMs*.
 
-The *management console* (`swpks-hmc`(1)) powers partitions on and off, takes copies of their stores,
-restores lost ones, and moves partitions between systems. It also runs the command lines of existing
+The *management console*, `swpks hmc serve`, powers partitions on and off, takes copies of their
+stores, restores lost ones, and moves partitions between systems. It also runs the command lines of existing
 scripts for the real console.
 """
 
