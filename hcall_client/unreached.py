@@ -49,11 +49,20 @@ class NoListener(NoConnection, ConnectionRefusedError):
     """No server listens at the place of a data channel."""
 
 
+class NoFolder(NoConnection, NotADirectoryError):
+    """A part of the path of a data channel is a file."""
+
+
 class NoAccess(NoConnection, PermissionError):
     """This user has no access to the socket of a data channel."""
 
 
-_KINDS = ((FileNotFoundError, NoSocket), (ConnectionRefusedError, NoListener), (PermissionError, NoAccess))
+_KINDS = (
+    (FileNotFoundError, NoSocket),
+    (ConnectionRefusedError, NoListener),
+    (PermissionError, NoAccess),
+    (NotADirectoryError, NoFolder),
+)
 
 
 def not_reached(error: Exception, place: object) -> Exception:

@@ -6,6 +6,7 @@ A state has the parts of its system (spec/service.md#state), a store the console
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,42 @@ def kind_of(folder: Path) -> FolderKind | None:
         return None
 
 
+def has_part_folders(folder: Path) -> bool:
+    """Return whether a folder has parts of a state as folders; a part itself has files of these names."""
+    return any((folder / name).is_dir() for name in PARTS)
+
+
+def outer_folder(inner: Path) -> tuple[Path, FolderKind] | None:
+    """Return the state or the store that a path is inside of, with its kind; None for a path in neither."""
+    # One sign of a state is not enough: a user may call a state `service-processor`, or have a file `lock`.
+    for each in Path(os.path.realpath(inner)).parents:
+        try:
+            if (each / DATABASE).is_file():
+                return each, FolderKind.STORE
+            processor, card, nvram, lock = ((each / name).exists() for name in (*PARTS, "lock"))
+            if sum((card, processor or nvram, lock)) > 1:
+                return each, FolderKind.STATE
+        except OSError:
+            continue
+    return None
+
+
+def refusal_inside(inner: Path, kind: FolderKind) -> str:
+    """Return why a folder of this kind is not made or used at a path inside of another one, "" if it may be.
+
+    A system or a console that is there already may be used.
+    """
+    import shlex
+
+    used = (inner / DATABASE).is_file() or _has_system(inner)
+    if used or (found := outer_folder(inner)) is None:
+        return ""
+    outer, of = found
+    shown = shlex.quote(_shown(outer))
+    remedy = f"did you mean {kind.value} {shown}?" if kind is of else "choose a folder outside of it"
+    return f"{inner} is inside of the {of.name.lower()} {shown}; {remedy}"
+
+
 def near_folders(wrong: Path, kind: FolderKind) -> list[Path]:
     """Return the folders of this kind that a wrong path probably meant.
 
@@ -53,7 +90,7 @@ def near_folders(wrong: Path, kind: FolderKind) -> list[Path]:
     from hcall_abi.near import near_names
 
     beside = {each.name: each for each in _entries(path.parent) if kind_of(each) is kind}
-    return [beside[name] for name in near_names(path.name, beside, NEAREST)]
+    return [beside[name] for name in near_names(path.name, beside, NEAREST) if name != path.name]
 
 
 def question_of(wrong: Path, kind: FolderKind = FolderKind.STATE) -> str:
@@ -65,6 +102,11 @@ def question_of(wrong: Path, kind: FolderKind = FolderKind.STATE) -> str:
     near = (f"{kind.value} {shlex.quote(_shown(each))}" for each in near_folders(wrong, kind))
     question = did_you_mean(near)
     return question and f"; {question}"
+
+
+def _has_system(folder: Path) -> bool:
+    """Return whether a folder is a state whose start moves no files."""
+    return (folder / "service-processor").is_dir() and not (folder / "nvram.sqlite").exists()
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -121,7 +121,9 @@ def remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OperatorError(rules.SOCKET_PLACE, f"{path} is in the way")
+        found = "a folder" if stat.S_ISDIR(mode) else "a file and no socket"
+        message = f"{path} is in the way of the server's socket: it is {found}; move it away, or remove it"
+        raise OperatorError(rules.SOCKET_PLACE, message)
     path.unlink()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Rule
 from hcall_server import folders
 from hcall_server.files import destroy, make_folder, make_private, refuse_link, sync_folder
 
@@ -52,6 +53,7 @@ class LockedFolder:
         """
         refuse_link(self.path)
         self._refuse_file()
+        self._refuse_inside(rules.STATE_EMPTY)
         self._missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         make_folder(self.path)
         refuse_link(self.lock_path)
@@ -74,9 +76,15 @@ class LockedFolder:
             rule = rules.STATE_EMPTY if found == self.path else rules.STATE_WRITABLE
             raise OperatorError(rule, message)
 
+    def _refuse_inside(self, rule: Rule) -> None:
+        """Raise OperatorError in a state or a store: a part is no state, and `run` is no place for one."""
+        if refusal := folders.refusal_inside(self.path, self._kind):
+            raise OperatorError(rule, refusal)
+
     def _other_things(self) -> str:
         """Return what is wrong with a folder that is neither new nor of the right kind, and the remedy."""
-        if folders.kind_of(self.path) is folders.FolderKind.STATE is self._kind:
+        # A part of a state may hold NVRAM as well.  With a lock, a start would take it for an older layout.
+        if self._kind is folders.FolderKind.STATE and folders.has_part_folders(self.path):
             lock = shlex.quote(str(self.lock_path))
             return f"is a state without its file lock; if it is a whole copy of a state: touch {lock}"
         question = folders.question_of(self.path, self._kind)

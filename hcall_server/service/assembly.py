@@ -310,7 +310,10 @@ def _check_total(system: ManagedSystem) -> None:
     """Refuse a start whose total is too small for the stored keystores (R-34)."""
     taken = system.assigned_kbytes
     if taken > system.total_kbytes:
-        message = f"the stored keystores take {taken} KiB, and the system's total is {system.total_kbytes}"
+        message = (
+            f"the stored keystores take {taken} KiB, and the system's total is {system.total_kbytes} KiB "
+            f"at firmware level {system.level.name}"
+        )
         raise OperatorError(console.SIZE_TOTAL, message)
 
 

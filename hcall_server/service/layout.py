@@ -12,6 +12,7 @@ from pathlib import Path
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import storage as rules
 from hcall_server.files import destroy, is_empty, make_folder, refuse_link, sync_folder
+from hcall_server.folders import outer_folder
 from hcall_server.service.state_folder import check_private
 
 ANCHOR_CARD = "anchor-card"
@@ -53,6 +54,11 @@ def make_service_processor(state: Path) -> None:
     found = [path for path in old if path.exists() or path.is_symlink()]
     if found and not (state / NVRAM).exists():
         message = f"{found[0]} is there without its database {NVRAM}: put NVRAM and its mark back together"
+        raise StorageError(rules.STATE_LAYOUT, message)
+    if found and (outer := outer_folder(state)):
+        message = (
+            f"{state} is inside of {outer[0]}: move a state of its own out of it, and leave a part there"
+        )
         raise StorageError(rules.STATE_LAYOUT, message)
     for path in found:
         _check(path, folder)

@@ -34,6 +34,7 @@ class StateFolder(LockedFolder):
         """Check that the folder is a state, with the links and modes that a start accepts; make nothing."""
         refuse_link(self.path)
         self._refuse_store(rules.STATE_EXISTS)
+        self._refuse_inside(rules.STATE_EXISTS)
         refuse_link(self.lock_path)
         if not self.lock_path.is_file():
             advice = question_of(self.path) or ": name the folder of --state of the server"

@@ -16,7 +16,9 @@ _PROGRAM = "this is a fault of the program that sent it: correct that program"
 _BUG = "this is a fault of swpks: report it, with the lines of the log"
 _SPACE = "make room on the disk of the console's store, or mount it for writing; the log has the reason"
 _NVRAM = (
-    "see `swpks hmc health -m SYSTEM`, and make the disk of that system's state writable; then order again"
+    "see `swpks hmc health -m SYSTEM`, and make the disk of that system's state writable; then order again. "
+    "If a file of NVRAM is gone or another one: stop the server, put the file back, and start it; if there "
+    "is none any more: `swpks hmc replace service-processor --state DIR` before the start, then recover"
 )
 _SCARCE = "raise this limit of the host, or end other programs; then repeat the command"
 _OFF = "`chsysstate -r lpar -m SYSTEM -n NAME -o shutdown --immed` powers it off"

@@ -27,7 +27,12 @@ def no_server(path: Path) -> OperatorError:
 
 def _advice(state: Path, path: Path) -> str:
     """Return the remedy for a socket of a folder that is or is not a state."""
-    from hcall_server.folders import FolderKind, kind_of, question_of  # most commands reach their server
+    from hcall_server.folders import (
+        FolderKind,
+        kind_of,
+        question_of,
+        refusal_inside,
+    )  # most commands reach their server
 
     quoted = shlex.quote(str(state))
     if (kind := kind_of(state)) is FolderKind.STORE:
@@ -39,7 +44,9 @@ def _advice(state: Path, path: Path) -> str:
         return f"; {start}"
     question = question_of(state)
     if not state.exists():
-        return f" (there is no folder {state}){question}; {'or ' if question else ''}{start}"
+        # A server refuses to make a state inside of another folder of ours.
+        more = "" if refusal_inside(state, FolderKind.STATE) else f"; {'or ' if question else ''}{start}"
+        return f" (there is no folder {state}){question}{more}"
     if state.is_file():
         return f"; {state} is a file and no folder{question}"
     # A server is started in a new folder only.  With other content, such an advice would lead to a refusal.

@@ -58,7 +58,7 @@ from swpks.cli.hmc_ask import Ask
 from swpks.cli.hmc_console import ORDER_VERBS, OrderAnswer
 from swpks.cli.hmc_partition import PARTITION_VERBS
 from swpks.cli.hmc_system import SYSTEM_VERBS
-from swpks.cli.hmc_target import Target, only_at_system, store_folder, target_of
+from swpks.cli.hmc_target import Target, only_at_system, refuse_system, store_folder, target_of
 from swpks.cli.parser import CommandParser, lines_elsewhere
 from swpks.cli.refusals import reason_of
 from swpks.cli.where import for_every_verb, socket_path, state_path
@@ -140,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, target: Target | None) -> int:
+    refuse_system(args)
     if args.verb == REPLACE:
         from swpks.cli.replace import replace
 

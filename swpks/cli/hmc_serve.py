@@ -24,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--system",
+        dest="systems",  # `system` is that of -m
         action="append",
         default=[],
         metavar="[NAME=]WHERE",
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace, folder: Path) -> int:
     if args.ready_fd is not None and streams.was_closed(args.ready_fd):
         message = f"descriptor {args.ready_fd}: it was closed at start"
         raise OperatorError(service_rules.READY_DESCRIPTOR, message)
-    systems = tuple(place_of(each) for each in args.system)
+    systems = tuple(place_of(each) for each in args.systems)
     files = (args.tls_cert, args.tls_key, args.tls_ca)
     # Mutual TLS needs all three: with two of them, a system could not be checked, or would refuse this
     # console.

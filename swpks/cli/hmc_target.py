@@ -86,6 +86,28 @@ def refuse_twice(words: Sequence[str]) -> None:
             raise OperatorError(rules.HMC_TARGET, f"{name} is given twice: name one", advised=True)
 
 
+_WITHOUT_SYSTEM = {
+    "replace": "replace works on the folder of a powered-off system: name that system by --state DIR alone",
+    "serve": "a console serves all of its systems: name a system by --system NAME=WHERE, after serve",
+    "links": "the commands of the folder take -m themselves",
+    "systems": "systems lists all systems of the console",
+    "add-system": "add-system takes the name of the system with its place: add-system {system}=WHERE",
+    "remove-system": "remove-system takes the system as its operand: remove-system SYS",
+    "jobs": "jobs are those of all systems, and the number of a job is enough",
+}
+"""Verbs that -m does not go with, each with the reason."""
+
+
+def refuse_system(args: argparse.Namespace) -> None:
+    """Raise OperatorError if -m is given to a verb that does not use it.
+
+    Without this check, such a verb would act on another system than the named one.
+    """
+    if args.system is not None and (reason := _WITHOUT_SYSTEM.get(args.verb)):
+        told = reason.format(system=shlex.quote(args.system))
+        raise OperatorError(rules.HMC_TARGET, f"-m does not go with {args.verb}: {told}", advised=True)
+
+
 def only_at_system(verb: str) -> str:
     """Return why a console refuses some options of `verb`.
 

@@ -75,6 +75,8 @@ class QemuParser(CommandParser):
             found, unknown = super().parse_known_args(words[:cut], namespace)
         except WrongWords as error:
             raise self._with_stray(words[:cut], error) from None
+        if len(named := [word for word in words[:cut] if word.partition("=")[0] == "--partition"]) > 1:
+            self.error(f"--partition is given {len(named)} times: a machine is one partition, so name one")
         if wrong := unknown or found.options:
             self._refuse(words[words.index(wrong[0]) : cut] if wrong[0] in words else wrong)
         found.options = words[cut + 1 :]

@@ -36,9 +36,13 @@ class Wanted(NamedTuple):
 def wanted_of(text: str) -> Wanted:
     """Return name and size of NAME[:KBYTES]; OperatorError by the rules of names and sizes."""
     name, colon, size = text.partition(":")
-    if not is_partition_name(name):
-        raise OperatorError(NAME_FORM, f"{name!r} is no name for a partition")
-    return Wanted(name, attribute_number("keystore_kbytes", size) if colon else None)
+    try:
+        if not is_partition_name(name):
+            raise OperatorError(NAME_FORM, f"{name!r} is no name for a partition")
+        return Wanted(name, attribute_number("keystore_kbytes", size) if colon else None)
+    except OperatorError as error:
+        message = f"--partition is NAME or NAME:KBYTES, not {text[:80]!r}: {error.message}"
+        raise OperatorError(error.rule, message) from None
 
 
 @contextmanager

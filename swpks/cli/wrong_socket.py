@@ -62,7 +62,9 @@ def check_where_socket(path: Path, name: str) -> None:
     try:
         locate_at(path, name)()
     except WrongSocket as error:
-        raise wrong_socket(path, error.found, OtherEnd.WHERE, name, "--where ") from None
+        # If no console listens at STATE/run/where.sock, the finding is about the folder STATE.
+        found = path.parent.parent if error.found is OtherEnd.STATE and not path.is_dir() else path
+        raise wrong_socket(found, error.found, OtherEnd.WHERE, name, "--where ") from None
     except TimeoutError as error:
         raise NotReached(f"{path}: {error.strerror or error}") from None
     except (OSError, LookupError):

@@ -52,6 +52,13 @@ def test_a_refusal_begins_with_its_number() -> None:
     assert message(OperatorError(hmc.LINE_RMC, "x")) == "HSCL0DB4 x"
 
 
+def test_nvram_that_is_gone() -> None:
+    """A writable disk does not bring a removed file back: the remedy has the way without it."""
+    for rule in ("nvram.commit", "power.counted", "console.stored"):
+        assert "stop the server, put the file back" in REMEDIES[rule]
+        assert "`swpks hmc replace service-processor --state DIR`" in REMEDIES[rule]
+
+
 def test_every_number_of_ours_has_a_remedy() -> None:
     """Each number of ours has a remedy, which a line prints after the message. No other rule has a remedy."""
     assert REMEDIES.keys() == OWN.keys()

@@ -172,6 +172,23 @@ def test_the_help_has_every_exit_status(capsys: pytest.CaptureFixture[str]) -> N
         assert words in page
 
 
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("--partition lpar1 --partition=lpar2", "--partition is given 2 times: a machine is one partition"),
+        ("--partition lpar1:64K", "--partition is NAME or NAME:KBYTES, not 'lpar1:64K': keystore_kbytes "),
+        (
+            "--partition a/b",
+            "--partition is NAME or NAME:KBYTES, not 'a/b': 'a/b' is no name for a partition",
+        ),
+    ],
+)
+def test_the_partition_of_a_machine(capsys: pytest.CaptureFixture[str], words: str, told: str) -> None:
+    """A second --partition is refused, and a wrong one is named with its form."""
+    assert main(["qemu", "--kernel", "vmlinux", *words.split()]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_a_state_that_cannot_be_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

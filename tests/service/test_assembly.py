@@ -234,8 +234,10 @@ async def test_accepted_older_records_put_back_contents_and_no_counter(stored: S
 async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> None:
     """R-34: the stored keystores never exceed the total, whether the total or the level gets smaller."""
     await stored.start(PartitionSettings.of("a", 64), PartitionSettings.of("b", 64))
-    with pytest.raises(OperatorError, match="take 128 KiB, and the system's total is 100"):
+    with pytest.raises(OperatorError, match="is 100 KiB at firmware level FW1110"):
         await stored.start(system_total_kbytes=100)
+    with pytest.raises(OperatorError, match="total is 0 KiB at firmware level FW940"):
+        await stored.start(firmware="FW940")
     assert (await stored.start(system_total_kbytes=128)).system.total_kbytes == 128
 
 
@@ -278,7 +280,7 @@ def test_only_sockets_are_cleared_away(tmp_path: Path) -> None:
     remove_stale(path)
     remove_stale(path)
     path.write_text("precious")
-    with pytest.raises(OperatorError, match="is in the way"):
+    with pytest.raises(OperatorError, match=r"is in the way .*: it is a file and no socket; move it away"):
         listen_unix(path)
     assert path.read_text() == "precious"
 

@@ -157,3 +157,14 @@ def test_a_judge_of_another_socket(
     assert f"any.sock is {end.value} (swpks hmc --" in captured.err
     assert "the data channel of a partition: --connect unix:DIR/run/NAME.sock, where DIR" in captured.err
     assert captured.out == ""
+
+
+def test_the_where_socket_in_a_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a socket at STATE/run/where.sock, the error is about the folder of the state."""
+    (tmp_path / "service-processor").mkdir()
+    words = ["qemu", "--partition", "lpar1", "--kernel", "none", "--where"]
+    assert main([*words, str(tmp_path / "run" / "where.sock")]) == 2
+    err = capsys.readouterr().err
+    assert f": {tmp_path} is the state folder of a system (" in err
+    assert f"with --state {tmp_path}); this command needs the where socket" in err
+    assert "--where STORE/run/where.sock, where STORE is the store of a console" in err
