@@ -153,6 +153,7 @@ class _Pieces:
         return self
 
     async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
         if not self._pieces:
             raise StopAsyncIteration
         return self._pieces.pop(0)

@@ -123,13 +123,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="NAME[:KBYTES]",
         help="the partition; KBYTES is the size of its keystore if a server is started (64 in a new state)",
     )
-    add(
-        "--kernel",
-        type=file_path,
-        required=True,
-        metavar="FILE",
-        help="vmlinux for ppc64le, with its symbols",
-    )
+    symbols = "vmlinux for ppc64le, with its symbols"
+    add("--kernel", type=file_path, required=True, metavar="FILE", help=symbols)
     add("--initrd", type=file_path, metavar="FILE", help="the initramfs")
     add("--append", metavar="ARGS", help=f"kernel command line (default: {machine.COMMAND_LINE})")
     add_disk_options(parser)

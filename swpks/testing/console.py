@@ -360,6 +360,7 @@ async def emulated_console(
     from hcall_server.console.store import ConsoleStore
 
     began, loop_began = time.time(), trio.current_time()
+    own = {"keep": keep, "manual_recovery": manual_recovery}
 
     def date() -> float:
         """Return the seconds since 1970 by the trio clock, so a MockClock moves them."""
@@ -372,19 +373,16 @@ async def emulated_console(
             with options_named(kbytes=kbytes, copy_interval=copy_interval):
                 interval: dict[str, Any] = {"firmware": level, "copy_interval_s": copy_interval}
                 settings = {
-                    each: settings_of(each, partitions[each], numbers, **interval) for each in partitions
+                    name: settings_of(name, its, numbers, **interval) for name, its in partitions.items()
                 }
             systems = {
                 name: EmulatedSystem(name, found, date=date, nursery=nursery, network=network)
                 for name, found in settings.items()
             }
-            own = {"keep": keep, "manual_recovery": manual_recovery}
             with options_named(kbytes=kbytes):
                 await _begin(console := EmulatedConsole(store, systems, nursery, date, **own))
-            try:
+            with closing(console.systems):
                 yield console
-            finally:
-                console.systems.end()
             if console.log.bugs:
                 raise console.log.bugs[0]
 

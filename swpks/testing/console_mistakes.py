@@ -37,12 +37,12 @@ class ConsoleOff(Mistake, RuntimeError):
 class Systems(dict[str, "EmulatedSystem"]):
     """The systems of a console by name.
 
-    For another name, UnknownName with the known names is raised.  After `end`, every use raises ConsoleGone.
+    Another name raises UnknownName with the known names.  After `close`, every use raises ConsoleGone.
     """
 
     _over = False
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Note that the block of the console is over."""
         self._over = True
         for each in self.values():

@@ -3,6 +3,7 @@
 import io
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -17,6 +18,9 @@ from swpks.cli.lpar_values import UsageError
 from swpks.cli.main import main
 from tests.secvar.keys import BEFORE, kek, pk
 from tests.swpks.test_lpar_advice import told
+
+NO_CHANNEL: Any = None
+"""An update that is refused uses no channel."""
 
 
 def files():
@@ -52,7 +56,7 @@ def test_a_file_of_another_kind(tmp_path):
     for data, kind in files().items():
         path.write_bytes(data)
         with pytest.raises(UsageError, match=f"{path} is {kind}.*sign-efi-sig-list") as caught:
-            run_update(None, options(path))
+            run_update(NO_CHANNEL, options(path))
         assert caught.value.rule.id == "command.auth-file"
 
 
@@ -93,7 +97,7 @@ def test_an_update_from_a_terminal(monkeypatch):
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     with pytest.raises(UsageError, match="give it by --auth F, or by a pipe"):
-        run_update(None, options(None))
+        run_update(NO_CHANNEL, options(None))
 
 
 @pytest.mark.parametrize("words", [["db.auth"], ["--in", "db.auth"]])
