@@ -373,7 +373,7 @@ async def emulated_console(
             with options_named(kbytes=kbytes, copy_interval=copy_interval):
                 interval: dict[str, Any] = {"firmware": level, "copy_interval_s": copy_interval}
                 settings = {
-                    name: settings_of(name, its, numbers, **interval) for name, its in partitions.items()
+                    each: settings_of(each, partitions[each], numbers, **interval) for each in partitions
                 }
             systems = {
                 name: EmulatedSystem(name, found, date=date, nursery=nursery, network=network)
@@ -383,8 +383,7 @@ async def emulated_console(
                 await _begin(console := EmulatedConsole(store, systems, nursery, date, **own))
             with closing(console.systems):
                 yield console
-            if console.log.bugs:
-                raise console.log.bugs[0]
+            console.log.check()
 
 
 async def _begin(console: EmulatedConsole) -> None:

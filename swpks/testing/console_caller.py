@@ -139,6 +139,11 @@ class ConsoleLog:
         found = (each.fields.get("exc_info") for each in self.events)
         return [error for error in found if isinstance(error, Exception)]
 
+    def check(self) -> None:
+        """Raise the first exception inside the console, if there was one."""
+        for error in self.bugs:
+            raise error
+
     def info(self, event: str, **fields: object) -> None:
         """Add an event, and wake the tasks that wait in `until`."""
         self.events.append(LoggedEvent(event, fields))
