@@ -32,8 +32,11 @@ def exported(path: Path, frames: Iterable[tuple[str, bytes]], *, apart: bool = F
     return _pcap(path, _EXPORTED_PDU, packets)
 
 
-def tcp(path: Path, pieces: Iterable[tuple[str, bytes]]) -> Path:
-    """Write TCP traffic: each (sender, bytes) is one segment of a connection."""
+def tcp(path: Path, pieces: Iterable[tuple[str, bytes]], limit: int = 1 << 20) -> Path:
+    """Write TCP traffic: each (sender, bytes) is one segment of a connection.
+
+    Of each packet, the file has the first `limit` bytes.
+    """
     sequence = {"client": 1, "server": 1}
 
     def packets() -> Iterable[bytes]:
@@ -42,13 +45,14 @@ def tcp(path: Path, pieces: Iterable[tuple[str, bytes]]) -> Path:
             yield _segment(sender, sequence[sender], sequence[peer], data)
             sequence[sender] += len(data)
 
-    return _pcap(path, _ETHERNET, packets())
+    return _pcap(path, _ETHERNET, packets(), limit)
 
 
-def _pcap(path: Path, link_type: int, packets: Iterable[bytes]) -> Path:
+def _pcap(path: Path, link_type: int, packets: Iterable[bytes], limit: int = 1 << 20) -> Path:
     head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 1 << 20, link_type)
     records = [
-        struct.pack("<IIII", n, 0, len(packet), len(packet)) + packet for n, packet in enumerate(packets)
+        struct.pack("<IIII", n, 0, len(packet[:limit]), len(packet)) + packet[:limit]
+        for n, packet in enumerate(packets)
     ]
     path.write_bytes(head + b"".join(records))
     return path

@@ -106,6 +106,14 @@ def pieces_of(frames: list[tuple[str, bytes]], size: int) -> list[tuple[str, byt
     return pieces
 
 
+@pytest.mark.parametrize("limit", [60, 64, 90])
+def test_a_capture_with_a_length_limit(lua: Path, tmp_path: Path, limit: int) -> None:
+    """R-81: in packets that are cut off, tshark marks the frames, and the dissector has no error."""
+    frames = [frame for name in SESSIONS for frame in frames_of(load(name))]
+    packets = captures.shown(lua, captures.tcp(tmp_path / "cut.pcap", frames, limit))
+    assert any(marks(fields) for fields in packets)
+
+
 def test_answers_are_linked_to_calls(lua: Path, tmp_path: Path) -> None:
     """R-81: each answer names the packet of its call. Each call names the packet of its answer."""
     packets = captures.shown(lua, captures.exported(tmp_path / "a.pcap", frames_of(load("session"))))

@@ -62,6 +62,21 @@ static int64_t read_object(struct pks_memory auth, const char *label, void *to, 
 	return status;
 }
 
+/* The key is durable once CONFIRM answers 1. */
+static void wait_flushed(struct pks_memory auth, struct pks_memory label)
+{
+	struct pks_memory memory[2] = { auth, label };
+	uint64_t r[PKS_REGISTERS];
+	int64_t status;
+
+	do {
+		pks_confirm_object_flushed_arguments(r, auth.address, label.address, label.length);
+		status = call(PKS_OPCODE_CONFIRM_OBJECT_FLUSHED, r, memory, 2);
+		if (status != PKS_H_SUCCESS)
+			fail("H_PKS_CONFIRM_OBJECT_FLUSHED", status);
+	} while (!r[PKS_CONFIRM_OBJECT_FLUSHED_RESULT_FLUSHED] && usleep(1000) == 0);
+}
+
 int main(int argc, char **argv)
 {
 	static struct block firmware, own;
@@ -81,6 +96,9 @@ int main(int argc, char **argv)
 
 	/* Firmware's object is world-readable: its consumer's block, and no password. */
 	status = read_object(authorization(&firmware, PKS_CONSUMER_FIRMWARE, 0), version_label, version, &size);
+	/* As in Linux, no object that may be read means static keys.  Any other answer must not choose the keys. */
+	if (status != PKS_H_SUCCESS && status != PKS_H_NOT_FOUND && status != PKS_H_AUTHORITY)
+		fail("SB_VERSION", status);
 	printf("secure-boot keys: %s\n", status == PKS_H_SUCCESS && version[0] ? "dynamic" : "static");
 
 	memory[0] = pks_out(own.password, 32);
@@ -99,14 +117,19 @@ int main(int argc, char **argv)
 		pks_write_object_arguments(r, auth.address, memory[1].address, memory[1].length, PKS_POLICY_PWSET,
 					   memory[2].address, memory[2].length);
 		status = call(PKS_OPCODE_WRITE_OBJECT, r, memory, 3);
-		printf("the key is new\n");
-	} else {
-		printf("the key is known, %u bytes\n", (unsigned int)size);
+		if (status == PKS_H_SUCCESS)
+			wait_flushed(auth, memory[1]);
+		size = 0;
 	}
 	if (status != PKS_H_SUCCESS)
 		fail("boot-key", status);
+	if (size)
+		printf("the key is known, %u bytes\n", (unsigned int)size);
+	else
+		printf("the key is new\n");
 
 	pks_clear(&own, sizeof(own));
+	pks_clear(key, sizeof(key));
 	pks_close(&client);
 	return 0;
 }

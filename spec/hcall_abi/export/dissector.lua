@@ -441,6 +441,8 @@ local exported = Field.new("exported_pdu.prot_name")
 
 local function dissect(tvb, pinfo, root)
     nth = 0
+    -- A capture with a length limit has not all bytes of a packet, so its frames can't be put together.
+    if tvb:len() < tvb:reported_len() then return add_frame(tvb, pinfo, root) end
     -- Over TCP the frames come in any pieces; a trace has one frame in each packet.
     if exported() then return add_frame(tvb, pinfo, root) end
     dissect_tcp_pdus(tvb, root, SIZES.frame_header, function(stream, _, offset)

@@ -2,7 +2,7 @@
 /*
  * A client of the data channel in one header: connect, open with a proof, make h-calls, read their answers.
  *
- * C99 with POSIX 2008: with -std=c99 also -D_POSIX_C_SOURCE=200809L.  It allocates nothing and starts no thread.  A `struct pks_client` has 512 KiB of buffers, so
+ * C99 with POSIX 2008, such as Linux: with -std=c99 also -D_POSIX_C_SOURCE=200809L.  It allocates nothing and starts no thread.  A `struct pks_client` has 512 KiB of buffers, so
  * make it static or allocate it.  One thread at a time may use one client.
  *
  *	static struct pks_client client;
@@ -35,12 +35,13 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <swpks/pks.h>
 #include <swpks/pks_hmac.h>
 
-/* The time for HELLO, and for the answer to OPEN, in milliseconds. */
+/* The time from the begin of pks_open to OPENED, in milliseconds. */
 #ifndef PKS_OPEN_TIMEOUT
 #define PKS_OPEN_TIMEOUT 5000
 #endif
@@ -72,8 +73,8 @@ struct pks_exchange {
 	const struct pks_memory *memory;
 	unsigned int count;
 	int64_t status;				/* r3 of the answer */
-	int answered;
-	/* Called for each write of the answer, if it is not null. */
+	int begun, answered;
+	/* Called for each write of the answer, if it is not null.  It must not use the client. */
 	void (*wrote)(struct pks_exchange *call, uint64_t address, const uint8_t *bytes, uint32_t length);
 	void *context;				/* for the caller */
 	uint32_t tag;
@@ -85,7 +86,7 @@ enum pks_state { PKS_STATE_NEW, PKS_STATE_START, PKS_STATE_GREETED, PKS_STATE_OP
 
 struct pks_client {
 	int fd;
-	int timeout;			/* of a call, in milliseconds; -1, the default, waits without a limit */
+	int timeout;			/* of pks_begin and of pks_finish, in milliseconds; -1, the default: no limit */
 	enum pks_state state;
 	int end;			/* enum pks_end, once the state is PKS_STATE_ENDED */
 	int32_t refused;		/* a status of OPENED */
@@ -97,6 +98,7 @@ struct pks_client {
 	char level[PKS_MAX_TEXT + 1];
 	char server[PKS_MAX_TEXT + 1];
 
+	int64_t deadline;		/* of the function that waits, in milliseconds of the clock; -1: none */
 	uint32_t max_body;
 	uint32_t tag;
 	int sending;			/* a frame is half sent */
@@ -122,7 +124,8 @@ static inline struct pks_memory pksi_memory(const void *bytes, size_t length, ui
 
 	memory.address = pks_address(bytes);
 	memory.bytes = (void *)(uintptr_t)bytes;
-	memory.length = (uint32_t)length;
+	/* More than 4 GiB stays too large for every server. */
+	memory.length = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length;
 	memory.access = access;
 	return memory;
 }
@@ -174,9 +177,47 @@ static inline int pksi_misused(struct pks_client *client, const char *function)
 	return PKS_MISUSED;
 }
 
+/* Deadlines: a server that sends single bytes must not hold a function longer than its timeout. */
+
+static inline int64_t pksi_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static inline void pksi_limit(struct pks_client *client, int timeout)
+{
+	client->deadline = timeout < 0 ? -1 : pksi_now() + timeout;
+}
+
+/* Wait for events of the connection; 0 if the deadline is over. */
+static inline int pksi_wait(struct pks_client *client, short events)
+{
+	struct pollfd wanted;
+	int64_t left = -1;
+
+	for (;;) {
+		if (client->deadline >= 0) {
+			left = client->deadline - pksi_now();
+			if (left < 0)
+				return 0;
+		}
+		wanted.fd = client->fd;
+		wanted.events = events;
+		wanted.revents = 0;
+		/* A signal ends poll early; then the rest of the time is waited for. */
+		if (poll(&wanted, 1, (int)left) > 0)
+			return wanted.revents;
+		if (left == 0)
+			return 0;
+	}
+}
+
 /* Sending */
 
-static inline int pksi_receive(struct pks_client *client, int timeout);
+static inline int pksi_receive(struct pks_client *client);
 
 static inline void pksi_frame(struct pks_client *client, uint8_t type, uint32_t tag, size_t length)
 {
@@ -196,7 +237,7 @@ static inline int pksi_send(struct pks_client *client, size_t length)
 
 	client->sending = 1;
 	while (sent < size) {
-		struct pollfd events;
+		int events;
 		ssize_t n = send(client->fd, client->out + sent, size - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n > 0) {
@@ -205,17 +246,17 @@ static inline int pksi_send(struct pks_client *client, size_t length)
 		}
 		/* The server's GOODBYE, which says why it closed, can still be read. */
 		if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+			pksi_limit(client, PKS_OPEN_TIMEOUT);
 			while (client->state != PKS_STATE_ENDED)
-				pksi_receive(client, PKS_OPEN_TIMEOUT);
+				pksi_receive(client);
 			return client->end;
 		}
 		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
 			return pksi_system(client, PKS_LOST, "cannot send to the server");
-		events.fd = client->fd;
-		events.events = POLLIN | POLLOUT;
-		if (poll(&events, 1, client->timeout) == 0)
+		events = pksi_wait(client, POLLIN | POLLOUT);
+		if (!events)
 			return pksi_failed(client, PKS_TIMEOUT, "the server takes no bytes");
-		if (events.revents & POLLIN && pksi_receive(client, 0))
+		if (events & POLLIN && pksi_receive(client))
 			return client->end;
 	}
 	client->sending = 0;
@@ -521,18 +562,12 @@ static inline int pksi_frames(struct pks_client *client)
 	return result;
 }
 
-/* Wait for bytes, up to `timeout` milliseconds (-1: without a limit), and handle the frames that are whole. */
-static inline int pksi_receive(struct pks_client *client, int timeout)
+/* Wait for bytes until the deadline, and handle the frames that are whole. */
+static inline int pksi_receive(struct pks_client *client)
 {
-	struct pollfd events;
 	ssize_t n;
 
-	events.fd = client->fd;
-	events.events = POLLIN;
-	do {
-		n = poll(&events, 1, timeout);
-	} while (n < 0 && errno == EINTR);
-	if (n == 0)
+	if (!pksi_wait(client, POLLIN))
 		return pksi_failed(client, PKS_TIMEOUT,
 				   client->state == PKS_STATE_START ?
 					   "the server sent no HELLO: is this the socket of a partition?" :
@@ -558,7 +593,10 @@ static inline void pksi_fresh(struct pks_client *client)
 	client->state = PKS_STATE_START;
 }
 
-/* Connect to the Unix socket of a partition, such as DIR/run/lpar1.sock. */
+/*
+ * Connect to the Unix socket of a partition, such as DIR/run/lpar1.sock.  A client that is connected has to be
+ * closed first.
+ */
 static inline int pks_connect_unix(struct pks_client *client, const char *path)
 {
 	struct sockaddr_un address;
@@ -643,12 +681,13 @@ static inline int pks_open(struct pks_client *client, uint16_t partition, const 
 		return pksi_misused(client, "open");
 	client->asked = partition;
 	client->key = key;
+	pksi_limit(client, PKS_OPEN_TIMEOUT);
 	while (!result && client->state == PKS_STATE_START)
-		result = pksi_receive(client, PKS_OPEN_TIMEOUT);
+		result = pksi_receive(client);
 	if (!result && client->state == PKS_STATE_GREETED)
 		result = pksi_send_open(client, name);
 	while (!result && client->state == PKS_STATE_OPENING)
-		result = pksi_receive(client, PKS_OPEN_TIMEOUT);
+		result = pksi_receive(client);
 	client->key = NULL;
 	return client->state == PKS_STATE_ENDED ? client->end : result;
 }
@@ -693,6 +732,7 @@ static inline int pks_begin(struct pks_client *client, struct pks_exchange *call
 {
 	size_t length;
 
+	call->answered = call->begun = 0;
 	if (client->state != PKS_STATE_OPEN)
 		return pksi_misused(client, "call");
 	length = pksi_hcall(client, call);
@@ -702,8 +742,9 @@ static inline int pks_begin(struct pks_client *client, struct pks_exchange *call
 		return PKS_TOO_LARGE;
 	}
 	call->tag = ++client->tag;
-	call->answered = 0;
+	call->begun = 1;
 	call->next = NULL;
+	pksi_limit(client, client->timeout);
 	if (client->newest)
 		client->newest->next = call;
 	else
@@ -713,11 +754,14 @@ static inline int pks_begin(struct pks_client *client, struct pks_exchange *call
 	return pksi_send(client, length);
 }
 
-/* Wait until a call is answered. */
+/* Wait until a call is answered; PKS_MISUSED if pks_begin did not send it. */
 static inline int pks_finish(struct pks_client *client, struct pks_exchange *call)
 {
+	if (!call->begun)
+		return client->state == PKS_STATE_ENDED ? client->end : PKS_MISUSED;
+	pksi_limit(client, client->timeout);
 	while (!call->answered && client->state == PKS_STATE_OPEN)
-		pksi_receive(client, client->timeout);
+		pksi_receive(client);
 	return call->answered ? 0 : client->end;
 }
 
