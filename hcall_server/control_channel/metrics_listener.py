@@ -28,7 +28,15 @@ from trio.lowlevel import wait_readable
 
 from hcall_abi.scarcity import scarcity_of
 from hcall_server.control_channel.loading import loaded
-from hcall_server.control_channel.metrics_http import LONGEST_HEAD, answer, head_of, refusal, status_of
+from hcall_server.control_channel.metrics_http import (
+    LONGEST_HEAD,
+    answer,
+    can_begin,
+    fitting,
+    head_of,
+    refusal,
+    status_of,
+)
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.noise import METRICS, PeerLog
@@ -117,13 +125,13 @@ class _MetricsListener:
         received = await _received(stream)
         if received is None:
             return
-        status = status_of(head_of(received))
+        status = status_of(head_of(received)) if can_begin(received) else HTTPStatus.BAD_REQUEST
         if status is HTTPStatus.OK:
             content = await self._metrics()
         else:
             self._log.info("metrics.refused", kind=status.value, status=status.value)
             content = refusal(status)
-        await stream.send_all(content)
+        await stream.send_all(fitting(received, content))
         await stream.send_eof()
         with trio.move_on_after(PARTING_SECONDS):
             while await stream.receive_some(LONGEST_HEAD):
@@ -149,9 +157,12 @@ def _load() -> Expose:
 
 
 async def _received(stream: trio.SocketStream) -> bytes | None:
-    """Return a request up to the end of its head or the bound; None if the client has ended before."""
+    """Return a request up to the end of its head, the bound, or the first byte that no request has there.
+
+    None means that the client has ended before.
+    """
     received = bytearray()
-    while head_of(received) is None and len(received) < LONGEST_HEAD:
+    while head_of(received) is None and len(received) < LONGEST_HEAD and can_begin(received):
         piece = await stream.receive_some(LONGEST_HEAD)
         if not piece:
             return None

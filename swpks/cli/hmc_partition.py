@@ -199,7 +199,8 @@ PARTITION_VERBS = {
         faults,
     ),
     "trace": ConsoleVerb(
-        "write the frames of a partition to a new file in the folder traces of the state, or end that",
+        "write the frames of a partition to a new file in the folder traces of the state, or end that; no"
+        " verb of the console removes these files, and nothing bounds all of them together",
         {"name": _NAME, "trace": {"choices": ("on", "off"), "help": "on or off"}, "--secrets": _SECRETS},
         _trace,
     ),

@@ -82,7 +82,10 @@ def test_the_service_is_hardened(units: Path) -> None:
 
 
 def test_each_socket_has_its_name_and_is_private() -> None:
-    """A socket unit names its owner, belongs to the service, and is closed to other users."""
+    """A socket unit names its owner, belongs to the service, and is closed to other users.
+
+    The group of a partition's socket may not use the control channel.
+    """
     assert {value((UNITS / name).read_text("utf-8"), "FileDescriptorName") for name in SOCKETS} == {
         "lpar1",
         "control",
@@ -91,6 +94,11 @@ def test_each_socket_has_its_name_and_is_private() -> None:
         unit = (UNITS / name).read_text("utf-8")
         assert value(unit, "SocketMode") == "0660"
         assert value(unit, "Service") == "swpks.service"
+    groups = [value((UNITS / name).read_text("utf-8"), "SocketGroup") for name in SOCKETS]
+    assert groups == ["swpks", "swpks-admin"]
+    # systemd does not start a socket whose group is missing, so the lines of the installation make each one.
+    assert "useradd --system --user-group " in SERVICE
+    assert "groupadd --system swpks-admin\n" in SERVICE
     assert value(SERVICE, "Sockets").split() == list(SOCKETS)
 
 

@@ -14,7 +14,7 @@ import trio
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 from hcall_server.control_channel import metrics_listener
-from hcall_server.control_channel.metrics_http import LONGEST_HEAD, head_of, status_of
+from hcall_server.control_channel.metrics_http import LONGEST_HEAD, can_begin, head_of, status_of
 from hcall_server.control_channel.metrics_listener import MAX_CONNECTIONS, serve_metrics
 from hcall_server.service.settings import Settings
 from tests.control_channel.rig import make_machine
@@ -66,7 +66,7 @@ async def test_metrics_are_all_there_is() -> None:
             ("GET", "/metrics?x=1"): 404,
             ("GET", "/metrics/"): 404,
             ("POST", "/v1/stop"): 404,
-            ("HEAD", "/metrics"): 405,
+            ("HEAD", "/"): 404,
             ("POST", "/metrics"): 405,
             ("OPTIONS", "/metrics"): 405,
         }
@@ -74,7 +74,7 @@ async def test_metrics_are_all_there_is() -> None:
             refused = await client.request(method, path)
             assert (refused.status_code, refused.headers.get("allow")) == (
                 status,
-                "GET" if status == 405 else None,
+                "GET, HEAD" if status == 405 else None,
             )
             assert "swpks_info" not in refused.text
 
@@ -89,6 +89,16 @@ async def test_metrics_are_all_there_is() -> None:
         (b"GET /metrics HTTP/1.1\r\nx: " + b"y" * LONGEST_HEAD, 431),
         (b"POST /metrics HTTP/1.1\r\ncontent-length: 200000\r\n\r\n" + b"z" * 200_000, 405),
         (b"GET /metrics HTTP/1.0\n\n", 200),
+        (b"GET http://x/metrics HTTP/1.1\r\nhost: x\r\n\r\n", 200),
+        (b"GET HTTP://[::1]:9100/metrics HTTP/1.1\r\nhost: x\r\n\r\n", 200),
+        (b"GET http://x/v1/metrics HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        (b"GET http:///metrics HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+        (b"GET /metrics HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nhost: x\r\nx : y\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nhost: x\r\n y\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nx: \0\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nx: a\rb\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nx:\r\ny: \xe9\t\r\n\r\n", 200),
     ],
 )
 async def test_odd_requests_have_an_answer(request_bytes: bytes, status: int) -> None:
@@ -101,6 +111,45 @@ async def test_odd_requests_have_an_answer(request_bytes: bytes, status: int) ->
         assert length is not None
         assert int(length[1]) == len(content)
         assert b"\r\nconnection: close" in head
+
+
+@pytest.mark.parametrize(
+    "target,status", [(b"/metrics", 200), (b"http://x/metrics", 200), (b"/", 404), (b"/a HTTP/1.1\r\nb", 400)]
+)
+async def test_head_has_no_content(target: bytes, status: int) -> None:
+    """HEAD gets the headers of GET, with the length of the content, and no byte of it."""
+    async with listening() as port:
+        answer = await asked(port, b"HEAD %b HTTP/1.1\r\n\r\n" % target)
+        head, _, content = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert re.search(rb"content-length: [1-9]", head)
+        assert content == b""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        bytes.fromhex("16030100"),
+        b"SSH-2.0-x\r\n",
+        b"HCAL\0",
+        b" ",
+        b"GET /metrics HTTP/2",
+        b"GET /metrics X",
+        b"GET /metrics\n",
+        b"GET /\0",
+    ],
+)
+async def test_another_protocol_does_not_wait(sent: bytes) -> None:
+    """Bytes that begin no request get 400 at once, without an empty line, and long before the deadline."""
+    async with listening() as port:
+        with trio.fail_after(metrics_listener.CONNECTION_SECONDS / 2):
+            assert (await asked(port, sent)).startswith(b"HTTP/1.1 400 ")
+
+
+def test_each_beginning_of_a_request_may_go_on() -> None:
+    """No prefix of a correct request is refused."""
+    for request in (GET, b"HEAD http://x/metrics HTTP/1.0\n\n"):
+        assert [n for n in range(len(request)) if not can_begin(request[:n])] == []
 
 
 async def test_a_request_may_come_in_pieces() -> None:

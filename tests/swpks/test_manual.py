@@ -19,6 +19,7 @@ from swpks.cli.manual.inline import inline, plain
 from swpks.cli.manual.markdown import section_of, shown
 from swpks.cli.manual.mdoc import argument, escaped, filled
 from swpks.cli.manual.prose import EDITION, FACTS
+from swpks.cli.manual.protocol import for_manual
 from swpks.cli.words import Command, tree
 from tests.debian.reporting import needed
 from tests.spec.markdown import ROOT, SPEC
@@ -110,6 +111,7 @@ def test_a_synopsis_marks_what_is_optional(pages: dict[str, str]) -> None:
     assert "[--listen tcp:HOST:PORT ...]" in pages["man1/swpks-serve.1"]
     assert "swpks lpar NAME read [--os-label COMPONENT:NAME]" in pages["man1/swpks-lpar.1"]
     assert "swpks hmc set NAME ATTRIBUTE=VALUE ..." in pages["man1/swpks-hmc.1"]
+    assert "no verb of the console removes these files" in pages["man1/swpks-hmc.1"]
     assert "Of the options above it has only --json, --store." in pages["man1/swpks-hmc.1"]
 
 
@@ -118,10 +120,39 @@ def test_the_file_and_the_frames_are_described(pages: dict[str, str]) -> None:
     fields = {*SETTINGS_FIELDS, *PARTITION_FIELDS, *Limits.__dataclass_fields__}
     assert [each for each in fields if each not in pages["man5/swpks.toml.5"]] == []
     assert "flush_delay_ms = 50.0 0 to 60000: how long a change waits" in pages["man5/swpks.toml.5"]
-    assert "see below" not in pages["man5/swpks.toml.5"]
+    dead = (
+        "see below",
+        "see the",
+        'see "',
+        "hcall_abi",
+        "vectors/",
+        "see tags",
+        "see framing",
+        "under versions",
+    )
+    for page in ("man5/swpks.toml.5", "man5/swpks-frames.5"):
+        assert [words for words in dead if words in pages[page]] == []
     frames = pages["man5/swpks-frames.5"]
     assert [each.name for each in (*FrameType, *GoodbyeReason) if each.name not in frames] == []
     assert "48 1 + n name the server's name, for people" in frames
+    assert "In C, the header swpks/pks.h has each frame" in frames
+    assert "tag see section TAGS" in frames
+    assert "in the one case of section VERSIONS" in frames
+
+
+def test_a_sentence_that_the_page_has_lost_is_found() -> None:
+    """A sentence that the manual replaces, and that the page of the protocol has no more, is an error."""
+    page = (SPEC / "protocol.md").read_text("utf-8")
+    assert "see below" not in for_manual(page)
+    with pytest.raises(LookupError, match="0 times"):
+        for_manual(page.replace("1 to 6, see below", "1 to 6"))
+
+
+def test_headings_are_no_typos(installed: Path) -> None:
+    """mandoc takes no heading for a misspelt one of its own."""
+    done = run("mandoc", "-Tlint", "-W", "all", *sorted(installed.glob("share/man/*/*")))
+    assert "operating system explicitly specified" in done.stdout  # all messages are there
+    assert "typo" not in done.stdout
 
 
 def test_the_example_of_the_file_can_be_read(installed: Path, tmp_path: Path) -> None:

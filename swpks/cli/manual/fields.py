@@ -14,6 +14,13 @@ from swpks.cli.manual.mdoc import argument, escaped, filled, tagged
 _LINE = re.compile(r"(\w+) = (.*?)(?:\s+# (.*))?")
 _PAGE = re.compile(r'([\w-]+)\.md(?:, section "[^"]*"|, "[^"]*")?')
 
+_REFERENCES = {
+    ", see below": "",
+    ", see the ready line": ", which the ready line has",
+    ', see "Trace"': " (`swpks explain service`)",
+}
+"""References of the example to other sections of its page, and the words here."""
+
 _WITHOUT_COMMENT = {
     "tls_cert": "the server's certificate, in PEM",
     "tls_ca": "the authority of the console's certificates",
@@ -54,7 +61,9 @@ def _fields(lines: str) -> Iterator[FileField]:
 
 def _text(comment: str) -> str:
     """Return a comment for a reader who has the fields alone; a page is a command that prints it."""
-    return _PAGE.sub(r"`swpks explain \1`", comment.replace(", see below", ""))
+    for words, others in _REFERENCES.items():
+        comment = comment.replace(words, others)
+    return _PAGE.sub(r"`swpks explain \1`", comment)
 
 
 def _sentence(comment: str) -> str:

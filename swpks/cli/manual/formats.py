@@ -10,6 +10,7 @@ from swpks.cli.manual.fields import field_lists
 from swpks.cli.manual.markdown import section_of, shown
 from swpks.cli.manual.mdoc import filled, head, literal
 from swpks.cli.manual.prose import EDITION
+from swpks.cli.manual.protocol import for_manual
 from swpks.cli.manual.references import see_also
 
 Pages = Callable[[str], str]
@@ -44,7 +45,7 @@ def configuration(pages: Pages, version: str) -> str:
         shown(_INTRODUCTION),
         [".Pp"],
         shown(text.replace(example, "")),
-        [".Sh FIELDS"],
+        [".Sh FIELDS OF THE FILE"],
         filled(_FIELDS),
         field_lists(example.partition("\n")[2].rpartition("```")[0]),
         [".Sh LIMITS"],
@@ -59,7 +60,7 @@ def configuration(pages: Pages, version: str) -> str:
 
 def frames(pages: Pages, version: str) -> str:
     """Return swpks-frames(5), made from the page of the protocol."""
-    page = pages("spec/protocol.md")
+    page = for_manual(pages("spec/protocol.md"))
     start, _, rest = page.partition("\n## ")
     parts = chain(
         head("swpks-frames", 5, "frames of the data channel of a partition", EDITION, version),
@@ -67,7 +68,7 @@ def frames(pages: Pages, version: str) -> str:
         shown(start.partition("\n")[2]),
         shown(f"## {rest}"),
         see_also(
-            ("swpks(7)", "swpks-serve(1)", "swpks-lpar(1)"),
+            ("swpks(7)", "swpks-serve(1)", "swpks-lpar(1)", "swpks-c-header(1)", "swpks-dissector(1)"),
             ("protocol", "hcalls/index", "structures"),
         ),
     )
