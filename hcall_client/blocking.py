@@ -33,7 +33,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Opened
-from hcall_abi.mistakes import WrongType, check_seconds, of_caller
+from hcall_abi.mistakes import WrongType, check_time_limit, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, OpenRequest, Pending, ticket_of
@@ -106,7 +106,7 @@ class BlockingChannel:
         there is only one attempt.
         """
         check_place(target, socket.socket, _EXAMPLE)
-        check_seconds("timeout", timeout)
+        check_time_limit("timeout", timeout)
         # The clock starts here: name lookup, connect and opening share one timeout.
         opening, patience = ticket_of(partition, access_key, name), Patience(timeout, time.monotonic)
         # A connected socket can be used once. A second attempt would need a new connection.

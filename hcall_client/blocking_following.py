@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from hcall_abi.errors import PeerError, SwpksError
-from hcall_abi.mistakes import check_function, check_seconds, of_caller
+from hcall_abi.mistakes import check_function, check_time_limit, of_caller
 from hcall_abi.structures import Config
 from hcall_client.blocking import BlockingChannel, Target
 from hcall_client.calls import get_config
@@ -82,8 +82,8 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
             "locate", locate, 'FollowingBlockingChannel(locate_at("store/run/where.sock", "lpar1"))'
         )
         check_locate(locate, "FollowingBlockingChannel")
-        check_seconds("timeout", timeout)
-        check_seconds("move_patience", move_patience)
+        check_time_limit("timeout", timeout)
+        check_time_limit("move_patience", move_patience)
         self._locate = locate
         self._ticket = ticket_of(partition, access_key, name)
         self._timeout = timeout

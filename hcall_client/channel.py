@@ -33,7 +33,7 @@ import trio
 
 from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import Opened
-from hcall_abi.mistakes import check_seconds, of_caller
+from hcall_abi.mistakes import check_time_limit, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.connecting import connected, within
@@ -344,7 +344,7 @@ async def open_channel(
     one attempt.
     """
     check_place(target, trio.abc.Stream, _EXAMPLE)
-    check_seconds("patience", patience)
+    check_time_limit("patience", patience)
     check_loop("open_channel", "swpks.BlockingChannel.connect(path)")
     opening = ticket_of(partition, access_key, name)
     patient = Patience(patience, trio.current_time)

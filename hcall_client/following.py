@@ -63,7 +63,7 @@ import trio
 
 from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import GoodbyeReason
-from hcall_abi.mistakes import check_function, check_seconds, of_caller
+from hcall_abi.mistakes import check_function, check_time_limit, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.channel import Channel, Locate, reach, serving, settled
@@ -311,8 +311,8 @@ async def open_following(
     """
     check_function("locate", locate, 'open_following(locate_at_async("store/run/where.sock", "lpar1"))')
     check_locate(locate, "open_following")
-    check_seconds("patience", patience)
-    check_seconds("move_patience", move_patience)
+    check_time_limit("patience", patience)
+    check_time_limit("move_patience", move_patience)
     check_loop("open_following", "swpks.FollowingBlockingChannel(locate)")
     following = FollowingChannel(locate, ticket_of(partition, access_key, name), patience, move_patience)
     failure: BaseException | None = None

@@ -97,12 +97,14 @@ def no_bytes(place: str, given: object) -> WrongType:
 
 
 def check_seconds(place: str, given: object) -> None:
-    """Raise WrongType for a value that is no number of seconds, and WrongValue for less than 0.
-
-    None is allowed, and means for ever.
-    """
+    """Raise WrongType for a value that is no number of seconds; None is allowed, and means for ever."""
     if given is not None and (not isinstance(given, int | float) or isinstance(given, bool)):
         raise WrongType(f"{place} is a number of seconds or None, not {kind_of(given)}")
+
+
+def check_time_limit(place: str, given: float | None) -> None:
+    """Raise WrongType as `check_seconds` does, and WrongValue for less than 0 seconds."""
+    check_seconds(place, given)
     if given is not None and not given >= 0:  # neither is NaN
         raise WrongValue(f"{place} is 0 seconds or more, or None, not {given}")
 

@@ -18,7 +18,7 @@ from typing import TypeVar, Unpack
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError
-from hcall_abi.mistakes import WrongType, check_function, check_seconds
+from hcall_abi.mistakes import WrongType, check_function, check_time_limit
 from hcall_client.blocking import BlockingChannel
 from swpks.testing.at_caller import at_caller, block
 from swpks.testing.block import tasks_around
@@ -81,7 +81,7 @@ class BlockingPartition:
     @at_caller
     def connect(self, timeout: float | None = TIMEOUT) -> BlockingChannel:
         """Open one more session with the partition; the end of the block closes it if the test has not."""
-        check_seconds("timeout", timeout)
+        check_time_limit("timeout", timeout)
         with off_told(self.partition.name, "channel = ipl()"):
             channel = BlockingChannel.connect(self.locate(), name="test", timeout=timeout)
         channel.advise(_ENDS)
