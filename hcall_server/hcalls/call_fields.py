@@ -110,6 +110,17 @@ def shown_label(spec: HCallSpec, call: HCall, passwords: Iterable[bytes] = ()) -
     return data if harmless else None
 
 
+def passwords_in(spec: HCallSpec, call: HCall) -> Iterator[bytes]:
+    """Yield the passwords that a call has in its memory: the presented one, and one to set."""
+    block = _authorization(spec, call)
+    if block:
+        yield block.password
+    arg = _of_kind(spec, (Kind.PASSWORD,))
+    password = _bytes_at(call, arg.register, spec.length_of(arg).register) if arg else None
+    if password:
+        yield password
+
+
 def _authorization(spec: HCallSpec, call: HCall) -> _Block | None:
     arg = _of_kind(spec, (Kind.AUTHORIZATION,))
     return _block(call, arg) if arg else None
@@ -175,9 +186,14 @@ def _harmless(
 
 def has_part(label: bytes, password: bytes) -> bool:
     """Return whether a label, or a list of them, has a part of a password."""
+    return any(run in label for run in runs_of(password))
+
+
+def runs_of(password: bytes) -> Iterator[bytes]:
+    """Yield the parts of a password that make a label suspect."""
     # A password of fewer than four bytes is one run.  An empty password has no run.
     runs = (password[n : n + _RUN] for n in range(max(len(password) - _RUN + 1, 1)))
-    return any(run and run in label for run in runs)
+    return (run for run in runs if run)
 
 
 def _others(spec: HCallSpec, call: HCall, label: Arg, block: _Block) -> Iterator[tuple[int, int]]:

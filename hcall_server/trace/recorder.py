@@ -4,8 +4,8 @@
 #
 # A trace must never change the service that it shows.  This module must guarantee:
 #
-#   1. The event loop never waits for the file.  It appends frames to a queue of bounded size.  A frame that
-#      does not fit is lost, and counted.
+#   1. The event loop never waits for the file.  It appends frames, and ends of connections that have one, to
+#      a queue of bounded size.  A frame that does not fit is lost, and counted.
 #   2. All else happens in the jobs of a worker, one after the other: blanking, the blocks, and the writes.
 #      So the loop pays a copy of the frame, and nothing for its content.
 #   3. An error of the file ends the trace, with a line in the log.  No error reaches a connection.
@@ -38,12 +38,15 @@ import trio
 from hcall_server.trace import pcapng
 from hcall_server.trace.blanking import Blanker, Passwords
 from hcall_server.trace.cutting import CutFrame
+from hcall_server.trace.known import KnownPasswords
 from hcall_server.writeback.worker import Worker
 
 ROOM = 8 << 20
 """Bytes of frames that wait at most: 32 of the largest, or about 40,000 calls."""
 _ENTRY = 128
 """Bytes that a frame costs in the queue beside its content: a bound for small frames too."""
+BLANKERS = 4096
+"""Connections that the writer remembers at most: more than a server has at one time by default."""
 _PIECE = 256 * 1024
 """Bytes after which blocks are written."""
 
@@ -90,9 +93,15 @@ class TraceWriter:
         self._secrets = secrets
         self._descriptor: int | None = None
         self._blankers: dict[int, Blanker] = {}
+        self._known = KnownPasswords()
 
     def __repr__(self) -> str:
         return f"TraceWriter({self.frames} frames, {self.size} bytes)"
+
+    @property
+    def connections(self) -> int:
+        """Connections whose blankers are remembered."""
+        return len(self._blankers)
 
     def begin(self) -> None:
         """Make the file, and write its head."""
@@ -130,12 +139,21 @@ class TraceWriter:
             return b""
         data = entry.frame.data
         if not self._secrets:
-            blanker = self._blankers.setdefault(entry.connection, Blanker())
-            data = blanker.blanked(entry.frame, entry.number, entry.passwords)
+            data = self._blanker(entry.connection).blanked(entry.frame, entry.number, entry.passwords)
         length = entry.frame.length
         return pcapng.packet(
             pcapng.Packet(entry.microseconds, entry.connection, entry.inbound, data, length, entry.dropped)
         )
+
+    def _blanker(self, connection: int) -> Blanker:
+        blanker = self._blankers.get(connection)
+        if blanker is None:
+            # The end of a connection may be missing, so the oldest one is forgotten.  If it is still open,
+            # the answers to its calls under way show nothing.
+            if len(self._blankers) >= BLANKERS:
+                del self._blankers[next(iter(self._blankers))]
+            blanker = self._blankers[connection] = Blanker(self._known)
+        return blanker
 
     def _write(self, blocks: bytes, frames: int) -> None:
         if self._descriptor is None or not blocks:
@@ -192,6 +210,7 @@ class Recorder:
         self._on_done = on_done
         self._room = room
         self._queue: list[QueuedFrame] = []
+        self._recorded: set[int] = set()
         self._waiting = self._under_way = self._dropped = 0
         self._ending = self._closing = False
         self._busy = False
@@ -204,6 +223,11 @@ class Recorder:
     def runs(self) -> bool:
         """Whether frames are recorded."""
         return not self._ending
+
+    @property
+    def queued(self) -> int:
+        """Entries of the queue whose job has not begun."""
+        return len(self._queue)
 
     def start(self) -> None:
         """Make the file soon; frames wait in the queue until then."""
@@ -231,16 +255,21 @@ class Recorder:
         number: int | None = None,
         passwords: Passwords = (),
     ) -> None:
-        """Queue a frame, or the end of a connection (None); count it as lost if there is no room."""
-        if self._ending:
+        """Queue a frame, or the end of a connection (None); count a frame as lost if there is no room."""
+        if self._ending or (frame is None and connection not in self._recorded):
             return
-        # The end of a connection is always taken: it costs little, and frees the memory of its blanker.
-        if frame is not None and self._waiting + len(frame.data) + _ENTRY > self._room:
+        fits = self._waiting + _size(frame) <= self._room
+        if frame is None:
+            # An end without room is dropped: the writer remembers few connections anyway.
+            self._recorded.discard(connection)
+        elif not fits:
             self.lost += 1
             self._dropped += 1
+        if not fits:
             return
         dropped = 0
         if frame is not None:
+            self._recorded.add(connection)
             dropped, self._dropped = self._dropped, 0
         self._queue.append(QueuedFrame(microseconds, connection, inbound, frame, number, passwords, dropped))
         self._waiting += _size(frame)

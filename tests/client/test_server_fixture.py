@@ -136,5 +136,6 @@ def test_a_path_that_is_too_long_for_a_socket(
 def test_a_name_of_a_partition_can_be_too_long(tmp_path: Path) -> None:
     """The socket path of a partition can be too long, although that of the console is not."""
     folder = tmp_path / ("d" * (107 - len("/state/run/control.sock") - len(str(tmp_path)) - 1))
+    folder.mkdir()
     with pytest.raises(ValueError, match=r"n\.sock has a path of 119 bytes"):
         ServerProcess(folder / "state", ["n" * 19 + ":64"]).start()

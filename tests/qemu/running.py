@@ -37,10 +37,10 @@ def fake_kernel(folder: Path, end: int = SPIN) -> Path:
 class Running:
     """The command while it runs; `said` is its standard error so far."""
 
-    def __init__(self, *words: object, **environment: str) -> None:
+    def __init__(self, *words: object, partition: str = "lpar1", **environment: str) -> None:
         variables = {name: value for name, value in os.environ.items() if name != "SWPKS_STATE"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "swpks", "qemu", "--partition", "lpar1", "--trace", *map(str, words)],
+            [sys.executable, "-m", "swpks", "qemu", "--partition", partition, "--trace", *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -86,8 +86,8 @@ def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_serve
 
 def test_a_keystore_that_is_off_is_told_of(tmp_path: Path, path: str) -> None:
     """If the keystore is off, the guest still starts. A message says how to turn the keystore on."""
-    words = ("--partition", "lpar1:0", "--kernel", fake_kernel(tmp_path, PANIC), "--state", tmp_path / "s")
-    command = Running(*words, PATH=path)
+    words = ("--kernel", fake_kernel(tmp_path, PANIC), "--state", tmp_path / "s")
+    command = Running(*words, partition="lpar1:0", PATH=path)
     assert command.end() == 4, command.said
     assert "the keystore of lpar1 is off (0 KiB): H_PKS calls answer H_FUNCTION" in command.said
     assert "--partition lpar1:64 turns it on, and at a server of its own swpks hmc set" in command.said

@@ -59,6 +59,11 @@ async def every_call(peer: Peer) -> Canaries:
     await peer.call(calls.raw_call(0x58, [0x4000], [Segment.read(0x4000, unknown)]))
     beside = found.new("memory of no argument")
     await peer.call(calls.raw_call(Opcode.GET_CONFIG, [0, 0], [Segment.read(0x9000, beside)]))
+    registers = found.new("registers of an unknown call", 16)
+    words = [int.from_bytes(registers[:8]), int.from_bytes(registers[8:])]
+    await peer.call(calls.raw_call(0x58, [0, 16, *words], []))
+    unused = int.from_bytes(found.new("a register that is no argument", 8))
+    await peer.call(calls.raw_call(Opcode.GET_CONFIG, [0, 0, 0, 0, 0, unused], []))
     await confused(peer, found, operating)
     return found
 
@@ -120,3 +125,57 @@ async def test_labels_lengths_and_offsets_stay(nursery, tmp_path) -> None:
     assert LABEL in answer.body
     assert len(content) > 0
     assert all(each.length == len(each.data) for each in frames + answers)
+
+
+async def test_a_label_that_is_a_password_of_the_same_send(nursery, tmp_path) -> None:
+    """One send sets a password, and has it as a label: the first call has not run when both arrive (R-82)."""
+    path = tmp_path / "all.pcapng"
+    service = await Service.start(nursery, traced(tmp_path, begin=True, trace=str(path)))
+    peer = await service.session()
+    boot = await peer.call(calls.gen_password(2, 32))
+    password = secrets.token_bytes(32)
+    pipelined = peer.frames([calls.set_password(3, password), calls.write_object(boot, password, b"x")])
+    await peer.send(*pipelined)
+    for _ in pipelined:
+        await peer.event()
+    await peer.call(calls.get_object_labels(boot))
+    await peer.call(calls.write_object(boot, LABEL, b"x"))
+    await traces_of(service.machine).close()
+    assert parts_in(path, password) == []
+    assert LABEL in path.read_bytes()
+
+
+async def test_a_label_that_is_a_password_of_another_connection(nursery, tmp_path) -> None:
+    """A password that any connection has presented, right or wrong, is no label of another one (R-82)."""
+    path = tmp_path / "all.pcapng"
+    service = await Service.start(nursery, traced(tmp_path, begin=True, trace=str(path)))
+    peer, other = await service.session(), await service.session()
+    boot = await peer.call(calls.gen_password(2, 32))
+    wrong = secrets.token_bytes(32)
+    with pytest.raises(HcallError):
+        await peer.call(calls.read_object(Authorization(3, wrong), LABEL))
+    await other.call(calls.write_object(boot, wrong, b"x"))
+    await peer.call(calls.get_object_labels(boot))
+    await traces_of(service.machine).close()
+    assert parts_in(path, wrong) == []
+
+
+async def test_a_label_that_is_a_password_of_an_earlier_ipl(nursery, tmp_path) -> None:
+    """A generated password stays a secret after the IPL that has ended it."""
+    path = tmp_path / "all.pcapng"
+    machine = traced(tmp_path, begin=True, trace=str(path))
+    service = await Service.start(nursery, machine)
+    old = await (await service.session()).call(calls.gen_password(2, 32))
+    machine.power_off("alpha")
+    machine.power_on("alpha")
+    peer = await service.session()
+    new = await peer.call(calls.gen_password(2, 32))
+    await peer.call(calls.write_object(new, old.password, b"x"))
+    await traces_of(machine).close()
+    assert parts_in(path, old.password) == []
+
+
+def parts_in(path: Path, secret: bytes) -> list[bytes]:
+    """Return the parts of eight bytes of a secret that a file has."""
+    content = path.read_bytes()
+    return [secret[at : at + 8] for at in range(len(secret) - 7) if secret[at : at + 8] in content]

@@ -4,10 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcall_abi.calls import Opcode
-from hcall_abi.codec import encode
+from hcall_abi.codec import decode_hreturn, encode
 from hcall_abi.frames import FrameType, Goodbye, HCall, HReturn, Write
 from hcall_server.trace.blanking import Blanker
 from hcall_server.trace.cutting import HEADER_SIZE, CutFrame, FrameCutter
+from hcall_server.trace.known import KnownPasswords
 from tests.guest import lay_out
 
 FRAMES = [encode(Goodbye(number, "x" * number)) for number in range(5)]
@@ -46,14 +47,14 @@ def test_any_bytes_are_taken(data: bytes) -> None:
     """Bytes that are no frame are recorded once, and blanked without an exception."""
     cutter = FrameCutter()
     for frame in [*cutter.cut(data), *cutter.rest()]:
-        blanked = Blanker().blanked(frame, None, ())
+        blanked = Blanker(KnownPasswords()).blanked(frame, None, ())
         assert len(blanked) == len(frame.data)
         assert not any(blanked[16:]) or frame.data[5] in set(FrameType)
 
 
 def blanked_answer(content: bytes, *, number: int = 1, password: bytes = b"never used") -> bytes:
     """Return the bytes that are left of an answer with this list of labels to call 1."""
-    blanker = Blanker()
+    blanker = Blanker(KnownPasswords())
     blanker.blanked(cut_frame(LABELS), 1, ())
     answer = HReturn(1, 0, NO_REGISTERS, (Write(PLACE, content),))
     return blanker.blanked(cut_frame(answer), number, (password,))[-len(content) :]
@@ -73,3 +74,26 @@ def test_a_list_with_a_part_of_a_password_is_blanked() -> None:
 def test_an_answer_without_its_call_is_blanked() -> None:
     """If the call is not in the trace, nothing that its answer has written is shown."""
     assert blanked_answer(b"disk-key", number=2) == bytes(8)
+
+
+def test_a_recording_with_no_room_for_passwords_shows_no_label() -> None:
+    """A guest that presents passwords without end takes labels out of the trace, and adds no password."""
+    known = KnownPasswords(room=8)
+    known.add(b"password")
+    known.add(b"pin")
+    assert known.suspects(b"a word")
+    assert known.suspects(b"spinning")
+    assert not known.suspects(b"disk-key")
+    known.add(b"another password")
+    assert known.suspects(b"disk-key")
+
+
+def test_registers_of_an_answer() -> None:
+    """An answer shows the registers of its results, and none if its call is not in the trace."""
+    answer = encode(HReturn(1, 0, tuple(range(1, 10)), ()))
+    for number, kept in (1, (1, 2)), (2, ()):
+        blanker = Blanker(KnownPasswords())
+        blanker.blanked(cut_frame(LABELS), 1, ())
+        shown = blanker.blanked(CutFrame(answer, len(answer)), number, ())
+        found = decode_hreturn(1, shown, HEADER_SIZE, len(shown))
+        assert found.registers == (*kept, *(0,) * (9 - len(kept)))
