@@ -55,7 +55,7 @@ from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
 from hcall_server.service import peers
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
-from hcall_server.service.places import check_places
+from hcall_server.service.places import check_places, check_trace
 from hcall_server.service.ready_fields import ready_fields
 from hcall_server.service.settings import Settings, parse_listen
 from hcall_server.service.state import State
@@ -93,6 +93,7 @@ def run(
     """
     tls = _tls_of(settings)
     check_places(folder.absolute() / "run", settings, passed=bool(passed))
+    check_trace(folder.absolute(), settings)
     with ExitStack() as undo:
         state = State(folder)
         undo.callback(state.close)

@@ -233,6 +233,7 @@ BREAKS: Breaks = {
     "metrics.loopback": serve("--metrics", "tcp:0.0.0.0:0"),
     "trace.limit": serve("--trace-limit", 0.001),
     "trace.file": _trace_over_a_file,
+    "trace.secrets": serve("--trace-secrets"),
     "listen.form": serve("--listen", "udp:host:1"),
     "limit.range": configured("[limits]\nmax_sessions = 0"),
     "command.folder": _without_a_folder,

@@ -14,6 +14,7 @@ from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.machine.limits import Limits
 from hcall_server.service.config import read_config
+from hcall_server.service.places import check_trace
 from hcall_server.service.settings import PartitionSettings, Settings, parse_listen, parse_partition
 from swpks.cli import serve
 from tests.service.folder import assembled
@@ -280,3 +281,25 @@ def test_a_size_that_a_start_refuses_has_a_remedy(tmp_path: Path) -> None:
         with pytest.raises(OperatorError) as caught, assembled(tmp_path, Settings(partition=(wish,))):
             pass
         assert remedy in caught.value.message, wish
+
+
+def test_the_file_of_a_trace(tmp_path: Path) -> None:
+    """FILE of `--trace` has a name, and is not in the state, but for its folder `traces`."""
+    state = tmp_path / "state"
+    (state / "traces").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(state)
+    for file in (tmp_path / "a.pcapng", state / "traces" / "a.pcapng", tmp_path / "link/traces/a.pcapng"):
+        check_trace(state, Settings(trace=str(file), trace_secrets=True))
+    for file in (state / "presence", state / "traces", state, tmp_path / "link" / "presence"):
+        with refusal(rules.TRACE_FILE, "is in the state folder"):
+            check_trace(state, Settings(trace=str(file)))
+    for text in ("", "a\0b"):
+        with refusal(rules.TRACE_FILE, "no name of a file"):
+            check_trace(state, Settings(trace=text))
+
+
+def test_secrets_without_a_trace(tmp_path: Path) -> None:
+    """`--trace-secrets` without `--trace` is refused with the way for one partition."""
+    check_trace(tmp_path, Settings())
+    with refusal(rules.TRACE_SECRETS, "swpks hmc trace NAME on --secrets"):
+        check_trace(tmp_path, parsed("--trace-secrets"))

@@ -88,10 +88,11 @@ TRACE_LIMIT = Rule(
 # A file that is there may be the trace of yesterday, or anything else: --trace is often in a script.
 TRACE_FILE = Rule(
     "trace.file",
-    "--trace names a new file, in a folder that the server can write",
+    "--trace names a new file, in a folder that the server can write; in the state only in `traces`",
     _TRACE,
     _OPERATOR,
 )
+TRACE_SECRETS = Rule("trace.secrets", "--trace-secrets stands with --trace", _TRACE, _OPERATOR)
 TRACE_WORD = Rule("trace.word", "a trace is off, blanked or secrets", _TRACE, _OPERATOR)
 TRACE_ONCE = Rule(
     "trace.once",
