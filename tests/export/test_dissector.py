@@ -9,10 +9,8 @@ import pytest
 
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.codec import encode
-from hcall_abi.export.dissector import dissector
 from hcall_abi.frames import HCall, HReturn, Write
 from hcall_abi.statuses import REGISTERS, Status
-from swpks.cli.main import main
 from tests.export import captures
 from tests.export.captures import Shown
 from tests.export.vectors import VECTORS, Vector, frames_of, load
@@ -211,9 +209,3 @@ def test_memory_by_the_arguments(lua: Path, tmp_path: Path) -> None:
     frames = [("client", encode(call)), ("server", encode(answer))]
     _, listed = captures.shown(lua, captures.exported(tmp_path / "3.pcap", frames))
     assert named(listed, "label_text") == ["one", "two"]
-
-
-def test_the_command_prints_the_dissector(capsys: pytest.CaptureFixture[str]) -> None:
-    """`swpks dissector` prints the program."""
-    assert main(["dissector"]) == 0
-    assert capsys.readouterr().out == dissector()

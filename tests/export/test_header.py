@@ -9,37 +9,18 @@ import pytest
 from hcall_abi import frames, structures
 from hcall_abi.calls import CALLS, HCallSpec
 from hcall_abi.consumers import Consumer
-from hcall_abi.export import c_header
 from hcall_abi.export.c_structures import STRUCTURES, Structure
 from hcall_abi.levels import LEVELS, FirmwareLevel
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import REGISTERS, Status, blamed_register, status_name
 from hcall_abi.wrapping import WrapFlag
-from swpks.cli.main import main
-from tests.export.compilers import EXAMPLES, INCLUDE, MACHINES, Machine, Programs, compile_c, output
-from tools import exports
+from tests.export.compilers import INCLUDE, MACHINES, Machine, Programs, compile_c, output
 
 HEADER = INCLUDE / "swpks" / "pks.h"
 ONLY_HEADER = "#include <swpks/pks.h>\nint main(void) { return (int)sizeof(struct pks_config) - 520; }\n"
 MACHINE = pytest.mark.parametrize("machine", MACHINES, ids=[machine.name for machine in MACHINES])
 
 pytestmark = pytest.mark.usefixtures("not_measured")
-
-
-def test_the_header_is_that_of_the_tables() -> None:
-    """The committed header has the text that the tables give now."""
-    assert exports.different() == []
-    assert HEADER.read_text("utf-8") == c_header.header()
-
-
-def test_the_command_prints_where_the_header_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """`swpks c-header` prints the path of the header, and the folders for -I and of the examples."""
-    assert main(["c-header"]) == 0
-    assert capsys.readouterr().out == f"{HEADER}\n"
-    assert main(["c-header", "--include"]) == 0
-    assert capsys.readouterr().out == f"{INCLUDE}\n"
-    assert main(["c-header", "--examples"]) == 0
-    assert capsys.readouterr().out == f"{EXAMPLES}\n"
 
 
 @pytest.mark.parametrize("words", [

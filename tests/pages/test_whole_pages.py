@@ -91,7 +91,9 @@ def test_a_process_that_is_left_is_found(tmp_path: Path) -> None:
 
     It does not report processes of the shell itself.
     """
-    orphan = "(sleep 60 >/dev/null 2>&1 & echo $! >pid)"
+    # Between its fork and its exec, the orphan has another command line, or none.
+    begun = """while [ "$(tr '\\0' ' ' </proc/$(cat pid)/cmdline)" != "sleep 60 " ]; do :; done"""
+    orphan = f"(sleep 60 >/dev/null 2>&1 & echo $! >pid); {begun}"
     gone = "kill $(cat pid); while [ -e /proc/$(cat pid) ]; do :; done"
     first, _, found, _, none, _ = run(tmp_path, [LEFT, orphan, LEFT, gone, LEFT])
     assert (first, none) == ("", "")
