@@ -235,7 +235,7 @@ class ManagementConsole:
         return left and f"{system.name} still has the id of this console: {left}"
 
     def waits(self, system: KnownSystem, uuid: str) -> str:
-        """Return what a partition waits for before its system serves it, with the remedy; "" for nothing."""
+        """Return why a partition is not served yet, with the remedy; "" if it does not wait."""
         return at_store(reason(self.registry, system, uuid), self.store.folder)
 
     # Jobs

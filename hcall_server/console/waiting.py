@@ -48,7 +48,7 @@ _BETWEEN = (Mode.WAITING.value, Mode.IN_DOUBT.value)
 
 
 def reason(registry: Registry, system: KnownSystem, uuid: str) -> str:
-    """Return what a partition waits for before its system serves it, with the remedy; "" for nothing."""
+    """Return why a partition is not served yet, with the remedy; "" if it does not wait."""
     fact = next((each for each in registry.facts_of(system) if each.uuid == uuid), None)
     if fact is None:
         return ""

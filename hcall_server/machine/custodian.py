@@ -6,7 +6,7 @@ needs it.
 
 # A step of custody
 #
-# The other end of a migration, and the console, rely on what a system reports.  So this must hold:
+# The other system of a migration and the console rely on the reports of a system.  So this must hold:
 #
 #   1. A step is durable before another process learns of it.  This includes views: until a step is durable,
 #      `facts` shows the state before the step.

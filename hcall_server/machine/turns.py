@@ -61,7 +61,7 @@ NO_PARTITION = 0
 
 
 class Quantum:
-    """What is left of a turn: the number of `calls`, and the time `until` which a call may begin."""
+    """The rest of a turn: the number of `calls`, and the time `until` which a call may begin."""
 
     __slots__ = ("calls", "until")
 

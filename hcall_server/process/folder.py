@@ -82,7 +82,7 @@ class LockedFolder:
             raise OperatorError(rule, refusal)
 
     def _other_things(self) -> str:
-        """Return what is wrong with a folder that is neither new nor of the right kind, and the remedy."""
+        """Return the fault of a folder that is neither new nor of the right kind, and the remedy."""
         # A part of a state may hold NVRAM as well.  With a lock, a start would take it for an older layout.
         if self._kind is folders.FolderKind.STATE and folders.has_part_folders(self.path):
             lock = shlex.quote(str(self.lock_path))

@@ -5,8 +5,8 @@
 # A trace is given away: to a colleague, to a bug report.  So it must have no password, no key and no object
 # data, and a reader must still see the call.  All lengths and offsets stay, because a blanked byte is a zero.
 #
-# This is a list of what is shown, and not of what is hidden: a new argument, or a byte that belongs to none,
-# is blanked until somebody decides otherwise.  Of guest memory these bytes are shown:
+# The rules name the shown bytes.  All other bytes are blanked, also those of an argument that a later release
+# adds.  Of guest memory these bytes are shown:
 #
 #   1. of an authorization block that is well formed, the 16 bytes before the password;
 #   2. of a buffer with `Arg.public`: labels, the configuration, lists of labels.
@@ -125,7 +125,7 @@ class Blanker:
                 self._known.add(password)
 
     def _note(self, call: HCall, number: int | None) -> ShownParts:
-        """Remember what the answer of a call may show; return what the call may show."""
+        """Return the parts of a call that may be shown; remember the parts of its answer."""
         spec = CALLS.get(Opcode(call.opcode)) if call.opcode in CALLS else None
         if number is not None:
             self._answered[number] = _of_answer(spec, call) if spec else _NOTHING
