@@ -271,7 +271,7 @@ OPEN = Struct(
     "nonce" / Bytes(NONCE_SIZE),
     "proof" / Bytes(PROOF_SIZE),
     "name" / _NAME,
-    # Kind 0 means that there is no proof. If the field had bytes then, nobody would check them.
+    # Kind 0 means that there is no proof. Nothing would check bytes in its field, so they must be zero.
     Check(lambda context: context.proof_kind != ProofKind.NONE or not any(context.proof)),
     Terminated,
 )

@@ -1,4 +1,4 @@
-"""A boot from a disk: how far it is, what the guest prints on its serial line, and when the boot has failed.
+"""The progress of a boot from a disk, the guest's serial output, and the signs of a failed boot.
 
 A loader that refuses a kernel ends at a prompt, in a menu, or in a power-off.  A prompt waits for a user for
 ever.  So the command ends a boot that has failed (spec/qemu.md#a-boot-that-fails), and prints the loader's
