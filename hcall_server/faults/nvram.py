@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from hcall_abi.faults import NvramFault, NvramOperation
 from hcall_server.faults.plan import FaultProgress, Plan
-from hcall_server.nvram.seam import Mark, Nvram, NvramError, Trouble
+from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, NvramError, Trouble
 
 
 class FaultyNvram:
@@ -41,6 +41,11 @@ class FaultyNvram:
         """The inner NVRAM's number of the last commit at sealed level 1."""
         return self.inner.old_number
 
+    @property
+    def limits(self) -> CommitLimits | None:
+        """The largest commit of the inner NVRAM."""
+        return self.inner.limits
+
     def set_faults(self, *faults: NvramFault) -> None:
         """Replace the faults, and end the stall of an operation that hangs."""
         plan = Plan(faults)
@@ -68,6 +73,10 @@ class FaultyNvram:
         fault = self._begin("commit")
         self.inner.commit(changes)
         _fail_after(fault)
+
+    def last_commit(self) -> bytes | None:
+        """Return the inner NVRAM's commit record; no plan has a fault for it."""
+        return self.inner.last_commit()
 
     def close(self) -> None:
         """Close the inner NVRAM."""

@@ -14,12 +14,13 @@ from hcall_server.nvram.names import (
     partition_name,
     wrapped_name,
 )
-from hcall_server.nvram.seam import Mark, Nvram, NvramError, NvramInUseError, Trouble
+from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, NvramError, NvramInUseError, Trouble
 
 __all__ = [
     "COMMIT",
     "SYSTEM",
     "TRUSTED_KEY",
+    "CommitLimits",
     "Mark",
     "Nvram",
     "NvramError",

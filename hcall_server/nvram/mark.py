@@ -64,6 +64,9 @@ class MemoryMark:
         """Write the slot that `make_durable` has chosen for notes."""
         self.held[self._next] = content
 
+    def close(self) -> None:
+        """Do nothing: the mark stays for the next system."""
+
 
 class FileMark:
     """The mark in a file of its own, mode 0600.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hcall_server.nvram.mark import MemoryMark
+from hcall_server.nvram.names import COMMIT
+from hcall_server.nvram.seam import CommitLimits
 
 
 class MemoryNvram:
@@ -20,6 +22,7 @@ class MemoryNvram:
         """The number of commits that took effect."""
         self.old_number = 0
         """The number of the last commit, for records of level 1."""
+        self.limits: CommitLimits | None = None
 
     def load(self) -> dict[str, bytes]:
         """Return a copy of every record."""
@@ -31,6 +34,10 @@ class MemoryNvram:
         self.records = {name: blob for name, blob in changed.items() if blob is not None}
         self.old_number = 0
         self.commits += 1
+
+    def last_commit(self) -> bytes | None:
+        """Return the commit record."""
+        return self.records.get(COMMIT)
 
     def close(self) -> None:
         """Do nothing: the records stay for the next system."""

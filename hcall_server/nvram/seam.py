@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import storage as rules
@@ -16,8 +16,8 @@ Trouble = Literal["full", "io", "busy", "corrupt"]
 class NvramError(StorageError):
     """An operation of NVRAM failed; `kind` is the reason.
 
-    After a failed commit, NVRAM has all old records or all new ones, and never a mixture.  The same commit
-    can be repeated: it writes the same bytes under the same names.
+    After a failed commit, NVRAM has all old records or all new ones, and never a mixture.  `Nvram.commit`
+    promises more about it.
     """
 
     def __init__(self, kind: Trouble, message: str, rule: Rule = rules.NVRAM_COMMIT) -> None:
@@ -30,6 +30,13 @@ class NvramInUseError(OperatorError):
 
     def __init__(self, place: str) -> None:
         super().__init__(rules.STATE_OWNER, f"another server uses this state: {place} is held")
+
+
+class CommitLimits(NamedTuple):
+    """The largest commit of a back end: most bytes of names and blobs, and most records."""
+
+    size: int
+    records: int
 
 
 class Mark(Protocol):
@@ -57,6 +64,9 @@ class Mark(Protocol):
         It returns before the mark itself is durable.
         """
 
+    def close(self) -> None:
+        """Release the place; a second close does nothing."""
+
 
 class Nvram(Protocol):
     """A place for sealed records, by name.
@@ -64,8 +74,8 @@ class Nvram(Protocol):
     One thread at a time uses it, but not always the same one.  Every function raises NvramError if it fails.
     """
 
-    # There is no operation that reads one record.  A start loads all records, and afterwards memory has the
-    # present state.  So a back end needs durable transactions, and no queries.
+    # There is no operation that reads a record by its name.  A start loads all records, and afterwards memory
+    # has the present state.  So a back end needs durable transactions, and hardly any queries.
 
     @property
     def mark(self) -> Mark:
@@ -75,13 +85,29 @@ class Nvram(Protocol):
     def old_number(self) -> int:
         """The number of the last commit in NVRAM of sealed level 1; 0 at later levels."""
 
+    @property
+    def limits(self) -> CommitLimits | None:
+        """The largest commit; None if every commit fits.
+
+        The caller splits a larger one, and then each part is all or nothing.
+        """
+
     def load(self) -> dict[str, bytes]:
         """Return every record."""
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         """Put these records, and remove those that are None: all or nothing, durable on return.
 
+        A commit that failed may have taken effect, or may still do so.  After the next commit that succeeds,
+        neither it nor any older commit takes effect any more.
+
         Without changes, it only checks that the next start will find the committed records.
+        """
+
+    def last_commit(self) -> bytes | None:
+        """Return the commit record that is in effect, None if there is none.
+
+        After it returns, no commit that failed before takes effect any more.
         """
 
     def close(self) -> None:

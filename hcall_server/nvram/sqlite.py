@@ -26,6 +26,7 @@ from hcall_abi.rules import storage as rules
 from hcall_server.files import InPlace, refuse_link, sync_file, sync_folder
 from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
 from hcall_server.nvram.mark import FileMark
+from hcall_server.nvram.names import COMMIT
 from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
 
 APPLICATION_ID = 0x53504B53
@@ -110,6 +111,8 @@ class SqliteNvram:
     def __repr__(self) -> str:
         return f"SqliteNvram({str(self._path)!r})"
 
+    limits = None
+
     def load(self) -> dict[str, bytes]:
         """Return every record."""
         with self._translated("corrupt"):
@@ -138,6 +141,12 @@ class SqliteNvram:
         if moved:
             raise self._moved(moved)
         self._check_beside()
+
+    def last_commit(self) -> bytes | None:
+        """Return the commit record; a commit that failed was rolled back."""
+        with self._translated("corrupt"):
+            found = self._connection.execute("SELECT blob FROM record WHERE name = ?", (COMMIT,)).fetchone()
+        return None if found is None else found[0]
 
     def close(self) -> None:
         """Release the file.

@@ -86,7 +86,14 @@ MARK = Struct(
 _COMMIT = FixedLayout(COMMIT_HEADER)
 _MARK = FixedLayout(MARK)
 _ENTRY_SIZE: int = ENTRY.sizeof()
-FIRST_SIZE = _COMMIT.size + _ENTRY_SIZE
+
+
+def sized(records: int) -> int:
+    """Return the bytes of a commit record that lists so many records."""
+    return _COMMIT.size + records * _ENTRY_SIZE
+
+
+FIRST_SIZE = sized(1)
 """Bytes of the first commit record of a system: it lists the system record alone."""
 _GENERATION = slice(ENVELOPE_HEADER.sizeof() - 12, ENVELOPE_HEADER.sizeof() - 4)
 """Where an envelope has its generation: before the length, which ends the header."""

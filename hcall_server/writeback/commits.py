@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from hcall_server.nvram.names import COMMIT, parse_old_name, parse_partition
 from hcall_server.nvram.seam import Nvram
 from hcall_server.sealing import NO_COMMIT, CommitAuthority, CommitRecord
-from hcall_server.sealing.commits import ID_SIZE
+from hcall_server.sealing.commits import ID_SIZE, sized
 
 Records = Mapping[str, bytes | None]
 
@@ -31,25 +32,80 @@ def record_id(name: str) -> bytes:
 class Commit:
     """One commit that is ready: `run` blocks until it is durable, and may run in any thread.
 
-    `changes` are the records with their commit record.  `mark` is the content of the high-water mark
-    after the commit.
+    `changes` are the records without their commit record.  `base` is the commit record before it, and
+    `following` the one after it.
+
+    If NVRAM has limits, a large commit runs in parts.  `unsure`: an earlier commit failed, so a part of it
+    may have taken effect.
     """
 
-    def __init__(self, nvram: Nvram, changes: Records, following: CommitRecord, mark: bytes) -> None:
-        self.changes = changes
-        self.following = following
-        self.mark = mark
+    def __init__(
+        self,
+        nvram: Nvram,
+        authority: CommitAuthority,
+        base: CommitRecord,
+        changes: Records,
+        *,
+        unsure: bool = False,
+    ) -> None:
         self._nvram = nvram
+        self._authority = authority
+        self._unsure = unsure
+        self._parts = _parts(nvram, base, changes)
+        # The first record is made here, on the loop.  Usually it is the only one.
+        self._base = base
+        self._first = self._made(base, self._parts[0])
+        self.following = self._first.record
+        self.number = base.number + len(self._parts)
+        """The number of the last part."""
 
     def __repr__(self) -> str:
         return f"Commit({self.following})"
 
     def run(self) -> None:
         """Make the commit, then note its number in the mark; NvramError when either fails."""
+        for part in self._run():
+            self._nvram.mark.note(part.mark)
+
+    def run_first(self) -> None:
+        """Make the first commit of a system, and make its mark durable."""
+        for part in self._run():
+            self._nvram.mark.make_durable(part.mark, None)
+
+    def _run(self) -> Iterator[_Part]:
+        """Make each part, and return it when it is durable."""
         # The records are committed before the mark.  If the mark were ahead of them, the next start would
         # be refused.
-        self._nvram.commit(self.changes)
-        self._nvram.mark.note(self.mark)
+        part = self._first
+        if self._unsure:
+            part = self._made(self._truth(), self._parts[0])
+        self._nvram.commit(part.changes)
+        yield part
+        for changes in self._parts[1:]:
+            part = self._made(part.record, changes)
+            self._nvram.commit(part.changes)
+            yield part
+        self.following = part.record
+
+    def _truth(self) -> CommitRecord:
+        """Return the list of the records that NVRAM has now, with the number of the base."""
+        # Without limits, the changes of a failed commit are all in this one, and the list of `base` is right
+        # for the rest.  With limits they may be in several parts.  If the list of the first part lacked a
+        # record that the failed commit has replaced, a crash after this part would refuse its partition.
+        found = self._nvram.last_commit()
+        entries = self._authority.decode(found).entries if found is not None else b""
+        return self._base._replace(entries=entries)
+
+    def _made(self, before: CommitRecord, changes: Records) -> _Part:
+        """Return a part with its commit record.
+
+        A conversion removes the records of sealed level 1.  These removals are in the commit, but not in the
+        list of the commit record.
+        """
+        listed = {record_id(name): blob for name, blob in changes.items() if not parse_old_name(name)}
+        record = before.after(listed)
+        blob, mark = self._authority.encode(record), self._authority.mark(record.number)
+        return _Part({**changes, COMMIT: blob}, record, mark)
 
 
 class Commits:
@@ -63,6 +119,7 @@ class Commits:
         self.last = last
         self._nvram = nvram
         self._authority = authority
+        self._unsure = False
 
     def __repr__(self) -> str:
         return f"Commits({self.last})"
@@ -71,17 +128,13 @@ class Commits:
         """Return a commit of these changes and of a commit record that lists the changed records.
 
         A change to None removes the record.
-
-        A conversion removes the records of sealed level 1.  These removals are in the commit, but not in the
-        list of the commit record.
         """
-        listed = {record_id(name): blob for name, blob in changes.items() if not parse_old_name(name)}
-        following = self.last.after(listed)
-        # The number is used up now, even if the commit fails.  `done` sets the entries after a success.
-        self.last = self.last._replace(number=following.number)
-        record = self._authority.encode(following)
-        mark = self._authority.mark(following.number)
-        return Commit(self._nvram, {**changes, COMMIT: record}, following, mark)
+        # Until `done`, nobody knows whether this commit takes effect.
+        unsure, self._unsure = self._unsure, self._nvram.limits is not None
+        commit = Commit(self._nvram, self._authority, self.last, changes, unsure=unsure)
+        # The numbers are used up now, even if the commit fails.  `done` sets the entries after a success.
+        self.last = self.last._replace(number=commit.number)
+        return commit
 
     def make(self, changes: Records) -> None:
         """Make a commit during a start, and write its mark.
@@ -92,13 +145,30 @@ class Commits:
         # lost: the system is not new (spec/sealed.md#high-water-mark).
         first = not self.last.entries
         commit = self.prepared(changes)
-        self._nvram.commit(commit.changes)
-        if first:
-            self._nvram.mark.make_durable(commit.mark, None)
-        else:
-            self._nvram.mark.note(commit.mark)
+        commit.run_first() if first else commit.run()
         self.done(commit)
 
     def done(self, commit: Commit) -> None:
         """Note that a commit took effect."""
         self.last = commit.following
+        self._unsure = False
+
+
+class _Part(NamedTuple):
+    """One commit to NVRAM: the records with their commit record, that record, and the mark after it."""
+
+    changes: Records
+    record: CommitRecord
+    mark: bytes
+
+
+def _parts(nvram: Nvram, base: CommitRecord, changes: Records) -> Sequence[Records]:
+    limits = nvram.limits
+    if limits is None:
+        return (changes,)
+    from hcall_server.writeback.parts import split
+
+    listed = set(base.records)
+    # Each change may add one entry to the list.
+    reserved = sized(len(listed) + len(changes)) + len(COMMIT)
+    return split(changes, limits, reserved, lambda name: record_id(name) in listed)

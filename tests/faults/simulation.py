@@ -83,6 +83,11 @@ class CutNvram:
     def old_number(self) -> int:
         return self.memory.old_number
 
+    limits = None
+
+    def last_commit(self) -> bytes | None:
+        return self.memory.last_commit()
+
     def _begin(self) -> None:
         self.operations += 1
         if self.operations == self.at and not self.after:

@@ -1,6 +1,6 @@
 """The behaviour that every back end of NVRAM must have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,21 +8,41 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hcall_server.faults.nvram import FaultyNvram
-from hcall_server.nvram import Nvram
+from hcall_server.nvram import COMMIT, Nvram
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.sqlite import SqliteNvram
+from tests.nvram.etcd_members import Members, opened
+from tests.nvram.test_etcd_model import Lab
 
 Maker = Callable[[], Nvram]
 
 
-@pytest.fixture(params=["memory", "sqlite", "faulty"])
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
+    """An etcd of one member; each test has a prefix of its own."""
+    members = Members(tmp_path_factory.mktemp("etcd"), 1)
+    try:
+        members.ready()
+        yield members
+    finally:
+        members.close()
+
+
+@pytest.fixture(
+    params=["memory", "sqlite", "faulty", "etcd in memory", pytest.param("etcd", marks=pytest.mark.process)]
+)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
     """A function that opens the same NVRAM at each call."""
-    memory = MemoryNvram()
+    if request.param == "etcd":
+        request.getfixturevalue("not_measured")
+        endpoints = request.getfixturevalue("member").endpoints
+        return lambda: opened(endpoints, tmp_path.name)
+    memory, cluster = MemoryNvram(), Lab()
     makers: dict[str, Maker] = {
         "memory": lambda: memory,
         "sqlite": lambda: SqliteNvram(tmp_path / "nvram.db"),
         "faulty": lambda: FaultyNvram(memory),
+        "etcd in memory": cluster.opened,
     }
     return makers[request.param]
 
@@ -52,6 +72,19 @@ def test_records_survive_closing(make: Maker) -> None:
     nvram.close()
     again = make()
     assert again.load() == {"system": bytes(range(256)) * 300}
+    again.close()
+
+
+def test_the_commit_record_in_effect_is_returned(make: Maker) -> None:
+    """R-22: it is the one of the last commit, None before the first."""
+    nvram = make()
+    assert nvram.last_commit() is None
+    nvram.commit({COMMIT: b"1", "system": b"s"})
+    nvram.commit({COMMIT: b"2", "system": None})
+    assert nvram.last_commit() == b"2"
+    nvram.close()
+    again = make()
+    assert again.last_commit() == b"2"
     again.close()
 
 

@@ -6,11 +6,17 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import trio
 
 from hcall_abi.rules.rule import Rule
 from hcall_server.components.memory import MemoryCard
 from hcall_server.components.seam import Card
+from hcall_server.nvram.etcd.chain import EtcdKeys
+from hcall_server.nvram.etcd.lease import Lease
+from hcall_server.nvram.etcd.nvram import EtcdNvram
+from hcall_server.nvram.etcd.transport import EtcdCluster
+from hcall_server.nvram.mark import MemoryMark
 from hcall_server.nvram.names import old_image_name, old_profile_name
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.assembly import assemble
@@ -148,7 +154,40 @@ def _card_that_is_not_written(_: Path) -> Rule:
     return refused(assemble, simulated_seams(card=_Forgetful()), Settings())
 
 
+def _etcd(answer: httpx.Response | None) -> Break:
+    """Return a break: the only member gives this answer to a commit; None for no answer."""
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/grant"):
+            return httpx.Response(200, content=b'{"header":{},"ID":"7","TTL":"6"}')
+        if b'"create_revision":"0"' in request.content:
+            claimed = b'{"header":{"revision":"2"},"succeeded":true,"responses":[{},%s]}' % _NO_KEY
+            return httpx.Response(200, content=claimed)
+        if answer is None:
+            raise httpx.ConnectError("refused")
+        return answer
+
+    def broken(_: Path) -> Rule:
+        cluster = EtcdCluster(["http://a"], httpx.Client(transport=httpx.MockTransport(answered)))
+        lease = Lease(cluster, lambda: 0.0)
+        nvram = EtcdNvram(cluster, EtcdKeys("p"), b"me", lease, MemoryMark())
+        lease.grant()
+        nvram.own()
+        return refused(nvram.commit, {"x": b""})
+
+    return broken
+
+
+_NO_KEY = b'{"response_range":{"header":{}}}'
+_FULL = b'{"code":8,"message":"etcdserver: mvcc: database space exceeded"}'
+
 BREAKS: Breaks = {
+    "nvram.reached": _etcd(None),
+    "nvram.quota": _etcd(httpx.Response(429, content=_FULL)),
+    "nvram.answer": _etcd(httpx.Response(200, content=b'{"header":{}}')),
+    "nvram.owner": _etcd(
+        httpx.Response(200, content=b'{"header":{},"responses":[%s,%s]}' % (_NO_KEY, _NO_KEY))
+    ),
     "state.owner": _served_twice,
     "state.writable": _below_a_file,
     "state.named": lambda _: command("serve", "--debuggable", "--state", ""),

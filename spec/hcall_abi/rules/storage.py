@@ -19,6 +19,7 @@ _TPM = "spec/components.md#tpm"
 _EMBEDDED = "spec/components.md#embedded-tpm"
 _KINDS = "spec/components.md#kinds-of-tpm"
 _NVRAM = "spec/sealed.md#nvram"
+_ETCD = "spec/sealed.md#nvram-on-etcd"
 _MARK = "spec/sealed.md#high-water-mark"
 _COMMIT = "spec/sealed.md#commit-record"
 _REFUSALS = "spec/sealed.md#refusals"
@@ -230,6 +231,16 @@ NVRAM_PLACE = Rule(
     "spec/service.md#files-in-place",
     _STORAGE,
 )
+
+# A lease alone does not stop the former owner's commits; each transaction compares the owner as well.
+NVRAM_OWNER = Rule(
+    "nvram.owner", "the server that commits to a system's records in etcd is their owner", _ETCD, _STORAGE
+)
+NVRAM_REACHED = Rule(
+    "nvram.reached", "a member of the etcd cluster answers, and a majority is up", _ETCD, _STORAGE
+)
+NVRAM_ANSWER = Rule("nvram.answer", "an answer of etcd has the form of its JSON gateway", _ETCD, _STORAGE)
+NVRAM_QUOTA = Rule("nvram.quota", "the store of the etcd cluster is below its quota", _ETCD, _STORAGE)
 
 FLUSH_FINISHED = Rule(
     "flush.finished", "a flush does not fail inside the server", "spec/service.md#scarcity", Fault.INTERNAL

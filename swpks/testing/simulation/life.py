@@ -20,8 +20,7 @@ import trio
 if TYPE_CHECKING:
     from random import Random
 
-    from hcall_server.nvram.memory import MemoryNvram
-    from hcall_server.nvram.seam import Mark
+    from hcall_server.nvram.seam import CommitLimits, Mark, Nvram
     from hcall_server.writeback.worker import Job, Landed
 
 
@@ -73,7 +72,7 @@ class LivingNvram:
     """The NVRAM as one life of a machine uses it; `committed` is called after each commit."""
 
     def __init__(
-        self, inner: MemoryNvram, life: Life, committed: Callable[[Mapping[str, bytes | None]], None]
+        self, inner: Nvram, life: Life, committed: Callable[[Mapping[str, bytes | None]], None]
     ) -> None:
         self._inner = inner
         self._life = life
@@ -88,6 +87,11 @@ class LivingNvram:
     def old_number(self) -> int:
         """The number of the last commit, for records of level 1."""
         return self._inner.old_number
+
+    @property
+    def limits(self) -> CommitLimits | None:
+        """The largest commit of the inner NVRAM."""
+        return self._inner.limits
 
     def load(self) -> dict[str, bytes]:
         """Return a copy of every record."""
@@ -104,6 +108,12 @@ class LivingNvram:
         self._life.crash_after()
         if not self._life.alive:
             raise PowerCut
+
+    def last_commit(self) -> bytes | None:
+        """Return the commit record; PowerCut if the life is over."""
+        if not self._life.alive:
+            raise PowerCut
+        return self._inner.last_commit()
 
     def close(self) -> None:
         """Do nothing."""

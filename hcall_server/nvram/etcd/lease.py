@@ -1,0 +1,130 @@
+"""The lease on which the owner key hangs: asked for, kept alive, and over by the owner's own clock."""
+
+# An owner serves reads from memory, so it must know by itself when another server may be the owner.  etcd
+# starts the lease's time when it handles a request, which is later than the moment before the request was
+# sent.  So the owner counts from that earlier moment, on the monotonic clock.  Its lease is over before
+# etcd's, whatever the request or its answer took.  A machine that was suspended finds that too late, but
+# commits nothing: the transactions compare the owner.
+#
+# The keep-alive has a thread of its own.  The thread of commits may hang at a member, and the event loop may
+# be busy; neither may end the lease.
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from hcall_abi.rules import storage as rules
+from hcall_abi.scarcity import scarcity_of
+from hcall_server.nvram.etcd import wire
+from hcall_server.nvram.etcd.transport import EtcdCluster
+from hcall_server.nvram.seam import NvramError
+
+TTL = 6
+"""Seconds of silence after which another server may become the owner."""
+BEATS = 4
+"""Keep-alives in the time of a lease."""
+
+
+class Lease:
+    """A lease of `ttl` seconds.  `clock` returns monotonic seconds.
+
+    One thread at a time calls `grant`, `keep` and `revoke`; `over` may be read by any thread.
+    """
+
+    def __init__(self, cluster: EtcdCluster, clock: Callable[[], float], ttl: int = TTL) -> None:
+        self.id = 0
+        self.ttl = ttl
+        self._cluster = cluster
+        self._clock = clock
+        self._until = -1.0
+        self._ended = False
+
+    @property
+    def over(self) -> bool:
+        """Whether another server may be the owner."""
+        return self._ended or self._clock() >= self._until
+
+    @property
+    def rest(self) -> float:
+        """Seconds until the lease is over without a further keep-alive; 0 if it is."""
+        return 0.0 if self._ended else max(0.0, self._until - self._clock())
+
+    def grant(self) -> int:
+        """Ask for the lease, and return its number; NvramError if etcd does not answer."""
+        before = self._clock()
+        answer = self._cluster.ask(wire.GRANT, wire.grant(self.ttl), wire.LeaseAnswer)
+        self.id, self._until = answer.ID, before + min(answer.TTL, self.ttl)
+        return self.id
+
+    def keep(self) -> None:
+        """Begin the time of the lease again.
+
+        NvramError if it is over (rule nvram.owner), or if no member answers; then it may be tried again.
+        """
+        before = self._clock()
+        answer = self._cluster.ask(wire.KEEP, wire.of_lease(self.id), wire.KeepAnswer)
+        # Once over, always over: the caller has been told so, and may have acted on it.
+        if self.over or not answer.result.TTL:
+            self._ended = True
+            raise ended()
+        self._until = before + min(answer.result.TTL, self.ttl)
+
+    def revoke(self) -> None:
+        """End the lease now, so that another server need not wait; NvramError if etcd does not answer."""
+        self._ended = True
+        self._cluster.ask(wire.REVOKE, wire.of_lease(self.id), wire.AnyAnswer)
+
+
+class LeaseKeeper:
+    """Keeps a lease alive in a daemon thread.  `on_lost` is called there, once, when the lease is over.
+
+    The lease has a cluster object of its own: two threads must not use one.
+    """
+
+    def __init__(self, lease: Lease, on_lost: Callable[[NvramError], None]) -> None:
+        self._lease = lease
+        self._on_lost = on_lost
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="swpks-lease", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; ScarcityError if the system gives none."""
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError) as error:
+            raise scarcity_of(error, "the thread that keeps the lease") or error from None
+
+    def stop(self, seconds: float) -> None:
+        """End the thread; wait for it at most this long."""
+        self._stopped.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def _work(self) -> None:
+        pause = self._lease.ttl / BEATS
+        while not self._stopped.wait(min(pause, self._lease.rest)):
+            error = _beat(self._lease)
+            if error is not None:
+                self._on_lost(error)
+                return
+
+
+def _beat(lease: Lease) -> NvramError | None:
+    """Keep the lease; return the error if it is over."""
+    if lease.over:
+        return ended()
+    try:
+        lease.keep()
+    except NvramError as error:
+        # Without an answer the lease goes on until its time ends.
+        if not lease.rest:
+            return error if error.rule is rules.NVRAM_OWNER else ended(error)
+    return None
+
+
+def ended(reason: Exception | None = None) -> NvramError:
+    """Return the error of a server that is not the owner any more."""
+    why = f" ({reason})" if reason else ""
+    message = "NVRAM: the lease of this server in etcd is over, so another server may own the system"
+    return NvramError("io", f"{message}{why}: stop this server", rules.NVRAM_OWNER)

@@ -1,0 +1,192 @@
+"""NVRAM in etcd: records below a prefix, one owner, commits in a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from hcall_abi.rules import storage as rules
+from hcall_server.nvram.etcd import wire
+from hcall_server.nvram.etcd.chain import Chain, ChainState, EtcdKeys, Linked
+from hcall_server.nvram.etcd.lease import Lease, ended
+from hcall_server.nvram.etcd.transport import EtcdCluster
+from hcall_server.nvram.etcd.wire import AnswerFormError, KeyValue, RangeAnswer, TxnAnswer
+from hcall_server.nvram.seam import CommitLimits, Mark, NvramError, NvramInUseError
+
+LIMITS = CommitLimits(1_400_000, 120)
+"""Below etcd's stock limits of 1.5 MiB and 128 operations, with room for the chain and the keys."""
+COMPACT_EVERY = 300
+"""Commits after which the history before the last one is dropped.
+
+64 KiB at 50 commits a second would fill etcd's quota of 2 GiB in 11 minutes.
+"""
+PAGE = 16
+"""Records that one request reads.  Each is at most a few hundred KiB."""
+FENCES = 8
+"""Most requests that learn the outcome of a commit without an answer; two are usual."""
+
+
+class EtcdNvram:
+    """The records below `keys` in a cluster; `own` claims them before the first use.
+
+    `mark` is local: it is a second check beside the chain.  The lease must be granted.  Once it is over or
+    another server owns the records, every commit raises NvramError with the rule nvram.owner.
+    """
+
+    old_number = 0
+    limits = LIMITS
+
+    def __init__(self, cluster: EtcdCluster, keys: EtcdKeys, owner: bytes, lease: Lease, mark: Mark) -> None:
+        self.mark = mark
+        self.lease = lease
+        self._cluster = cluster
+        self._keys = keys
+        self._chain = Chain(keys, owner)
+        self._since_compaction = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"EtcdNvram({self._keys.prefix!r})"
+
+    def own(self) -> None:
+        """Become the owner; NvramInUseError if another server is."""
+        answer = self._ask(self._chain.claim(self.lease.id))
+        with _form():
+            holder = self._chain.claimed(answer)
+        if holder is not None:
+            shown = holder[: wire.MAX_TEXT].decode("ascii", "replace")
+            raise NvramInUseError(f"{self._keys.prefix} in etcd, owned by {shown}")
+
+    def load(self) -> dict[str, bytes]:
+        """Return every record, all of one revision.
+
+        An older commit without an answer must not take effect afterwards, so it is settled first.
+        """
+        self._demand_ownership()
+        self._settle()
+        records: dict[str, bytes] = {}
+        start, revision, more = self._keys.records, 0, True
+        while more:
+            body = wire.page(start, self._keys.records_end, PAGE, revision)
+            answer = self._cluster.ask(wire.RANGE, body, RangeAnswer)
+            records |= self._named(answer, start)
+            revision = revision or answer.header.revision
+            more = answer.more
+            if answer.kvs:
+                start = answer.kvs[-1].key + b"\0"
+            elif more:
+                raise _bad_form("an empty page that is not the last one")
+        return records
+
+    def commit(self, changes: Mapping[str, bytes | None]) -> None:
+        """Put or remove records in one transaction; a majority has it on disk when this returns."""
+        self._demand_ownership()
+        if not changes or self._chain.state is ChainState.UNSURE:
+            self._settle()
+        if not changes:
+            return
+        outcome, _ = self._link(changes)
+        if outcome is Linked.BEHIND:
+            # Only after a fence is the predecessor sure.  So this is another program that writes the key.
+            message = f"NVRAM: another program has put {self._keys.commit.decode()} in etcd"
+            raise NvramError("io", message, rules.NVRAM_OWNER)
+        self._compact()
+
+    def last_commit(self) -> bytes | None:
+        """Return the commit record; all commits without an answer are settled then."""
+        self._demand_ownership()
+        return self._settle()
+
+    def close(self) -> None:
+        """Give the ownership up, so that another server need not wait for the end of the lease."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.lease.id and self._chain.state is not ChainState.LOST:
+            with suppress(NvramError):  # without an answer the lease ends by itself
+                self.lease.revoke()
+        self._chain.lose()
+        self._cluster.close()
+        self.mark.close()
+
+    def _settle(self) -> bytes | None:
+        """Learn the outcome of all earlier commits, and return the commit record."""
+        for _ in range(FENCES):
+            outcome, record = self._link({})
+            if outcome is Linked.DONE:
+                return record
+        message = "NVRAM: commits of this server take effect again and again; is its request repeated?"
+        raise NvramError("io", message, rules.NVRAM_REACHED)
+
+    def _link(self, changes: Mapping[str, bytes | None]) -> tuple[Linked, bytes | None]:
+        """Send one transaction of the chain; return its outcome, and the commit record before it."""
+        answer = self._ask(self._chain.link(changes))
+        with _form():
+            outcome = self._chain.linked(answer)
+            read = answer.found(0) if answer.succeeded and not changes else None
+        if outcome is Linked.LOST:
+            raise _other_owner(self._keys.prefix)
+        if outcome is Linked.DONE and not answer.succeeded:
+            # The request came twice.  The answer to the copy that was carried out is lost, and with it the
+            # record that it has read.
+            return (outcome, None) if changes else (Linked.BEHIND, None)
+        return outcome, read.value if read else None
+
+    def _demand_ownership(self) -> None:
+        if self._chain.state is ChainState.LOST:
+            raise _other_owner(self._keys.prefix)
+        if self.lease.over:
+            self._chain.lose()
+            raise ended()
+
+    def _ask(self, body: bytes) -> TxnAnswer:
+        return self._cluster.ask(wire.TXN, body, TxnAnswer)
+
+    def _named(self, answer: RangeAnswer, start: bytes) -> dict[str, bytes]:
+        """Return the records of a page; NvramError for keys that are not of this range and in order."""
+        found: dict[str, bytes] = {}
+        for each in answer.kvs:
+            found[self._name(each, start)] = each.value
+            start = each.key
+        return found
+
+    def _name(self, each: KeyValue, start: bytes) -> str:
+        if not start <= each.key < self._keys.records_end:
+            raise _bad_form("a key outside of the range")
+        try:
+            return each.key[len(self._keys.records) :].decode("ascii")
+        except UnicodeDecodeError:
+            raise _bad_form("a record name that is not ASCII") from None
+
+    def _compact(self) -> None:
+        """Drop the history now and then; that it fails is no failure of the commit."""
+        self._since_compaction += 1
+        if self._since_compaction < COMPACT_EVERY:
+            return
+        self._since_compaction = 0
+        self.compact()
+
+    def compact(self, *, physical: bool = False) -> None:
+        """Drop the history before the last commit; if `physical`, return when it is gone."""
+        with suppress(NvramError):
+            body = wire.compaction(self._chain.predecessor, physical=physical)
+            self._cluster.ask(wire.COMPACTION, body, wire.AnyAnswer)
+
+
+@contextmanager
+def _form() -> Iterator[None]:
+    """Return a block that turns AnswerFormError into NvramError."""
+    try:
+        yield
+    except AnswerFormError as error:
+        raise _bad_form(str(error)) from None
+
+
+def _bad_form(reason: str) -> NvramError:
+    message = f"NVRAM: an answer of etcd is malformed: {reason}; is another program at this address?"
+    return NvramError("corrupt", message, rules.NVRAM_ANSWER)
+
+
+def _other_owner(prefix: str) -> NvramError:
+    message = f"NVRAM: this server does not own {prefix} in etcd any more: stop it"
+    return NvramError("io", message, rules.NVRAM_OWNER)
