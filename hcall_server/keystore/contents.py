@@ -15,7 +15,8 @@ each keeps the entry up to date.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
@@ -40,7 +41,7 @@ Key = tuple[int, bytes]
 
 
 class KeystoreObject:
-    """An object in memory, with the generation at which it was last changed."""
+    """An object in memory, with the generation at which it was last changed.  A change makes a new one."""
 
     __slots__ = ("data", "generation", "policy")
 
@@ -52,6 +53,23 @@ class KeystoreObject:
     def __repr__(self) -> str:
         sizes = f"{len(self.data)} bytes, generation {self.generation}"
         return f"KeystoreObject(policy=0x{self.policy:08X}, {sizes})"
+
+
+class SavedContents(NamedTuple):
+    """The contents of a store at one moment, in memory only: volatile objects are included.
+
+    Contents may go back.  Counters never do: `generation` is only the least one that a restore exceeds.
+    """
+
+    generation: int
+    limits: KeystoreLimits
+    objects: Mapping[Key, KeystoreObject]
+    entries: Mapping[Key, bytes]
+    key_ids: KeyIds
+    used: int
+
+    def __repr__(self) -> str:
+        return f"SavedContents({len(self.objects)} objects)"
 
 
 class Contents:
@@ -84,6 +102,7 @@ class Contents:
         # MAX_PENDING_REMOVALS.  `_unnamed_removals` is the newest generation of these.
         self._removed: dict[Key, int] = {}
         self._unnamed_removals = self.generation if not image else 0
+        self._restored = 0  # the generation of the last `restore`: no object is older
         for entry in image.entries if image else ():
             self._load(entry)
 
@@ -150,6 +169,30 @@ class Contents:
     def objects(self) -> list[StoredObject]:
         """Return all objects, the oldest first."""
         return [StoredObject(*key, held.policy, held.data) for key, held in self._objects.items()]
+
+    # Saved contents: copies of dicts, whose objects never change.  A saved image would be slower, because its
+    # entries must be decoded, and it has no volatile objects.
+
+    def saved(self) -> SavedContents:
+        """Return the present contents for `restore`.  Later changes do not affect the result."""
+        objects, entries = dict(self._objects), dict(self._entries)
+        keys = self.key_ids.copy()
+        return SavedContents(self.generation, self.limits, objects, entries, keys, self.used)
+
+    def restore(self, saved: SavedContents) -> None:
+        """Put saved contents of this partition back.  This is one change of every label, and not durable yet.
+
+        The generation counts on.  So every object, and the absence of every other label, is pending until the
+        next flush.
+        """
+        self.generation = max(self.generation, saved.generation) + 1
+        self._restored = self._unnamed_removals = self.generation
+        self._removed.clear()
+        self.limits, self.key_ids, self.used = saved.limits, saved.key_ids.copy(), saved.used
+        self._entries = dict(saved.entries)
+        # Refill the same dict: `find` and `Objects` have its bound method.
+        self._objects.clear()
+        self._objects.update(saved.objects)
 
     # Volatile objects: they move with a partition, and end at an IPL
 
@@ -249,11 +292,11 @@ class Contents:
     def set_policy(self, key: Key, policy: int) -> None:
         """Give an object another policy word.  This counts as a change of the object."""
         held = self._objects[key]
-        held.policy = policy
-        self._keep_entry(key, held)  # the policy word is part of the entry
         if not policy & VOLATILE:
             self.generation += 1
-            held.generation = self.generation
+        # A new object, because saved contents may have the old one.
+        self._objects[key] = held = KeystoreObject(policy, held.data, self.generation)
+        self._keep_entry(key, held)  # the policy word is part of the entry
 
     def _drop(self, key: Key) -> KeystoreObject:
         held = self._objects.pop(key)
@@ -287,7 +330,7 @@ class Contents:
         # not flushed.  That one is still in NVRAM (C-G).
         changed = self._removed.get(key, self._unnamed_removals)
         if held is not None and not held.policy & VOLATILE:
-            changed = held.generation
+            changed = max(held.generation, self._restored)
         if changed <= self.flushed:
             return False
         self.awaited = max(self.awaited, changed)

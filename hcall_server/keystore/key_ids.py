@@ -31,6 +31,13 @@ class KeyIds:
     def __repr__(self) -> str:
         return f"KeyIds({len(self._ids)} keys)"
 
+    def copy(self) -> KeyIds:
+        """Return an index of the same keys, which changes apart from this one."""
+        made = KeyIds()
+        made._ids = dict(self._ids)
+        made._labels = {key: list(labels) for key, labels in self._labels.items()}
+        return made
+
     def add(self, owner: int, label: bytes, key: bytes) -> None:
         """Add a key.  The label must not have one yet."""
         self._ids[owner, label] = key_id = key_id_of(key)

@@ -20,6 +20,7 @@ from hcall_server.keystore.signed import NoLatch, SignedObjects, UpdateLatch
 from hcall_server.keystore.tokens import Continuations, Listings
 
 if TYPE_CHECKING:
+    from hcall_server.keystore.saved import SavedStore
     from hcall_server.keystore.used import UsedState
 
 Entropy = Callable[[int], bytes]
@@ -84,6 +85,25 @@ class Keystore:
         self.contents.take_volatile(state.objects)
         for token, consumer, labels in state.listings:
             self.listings.resume(token, consumer, labels)
+
+    def saved(self) -> SavedStore:
+        """Return the present state for `restore`: objects, passwords and secure-boot mode, in memory only."""
+        from hcall_server.keystore import saved  # only tests need the module, so a start does not load it
+
+        passwords = tuple(self.access.passwords.items())
+        return saved.SavedStore(self.contents.saved(), passwords, self.access.secure_boot)
+
+    def restore(self, saved: SavedStore) -> None:
+        """Put a saved state of this partition back; the contents are pending until the next flush.
+
+        Open label lists and busy calls end: their tokens belong to the state that is left.
+        """
+        self.access.ipl(saved.secure_boot)
+        for consumer, secret in saved.passwords:
+            self.access.passwords.take(consumer, secret)
+        self.listings.clear()
+        self.continuations.clear()
+        self.contents.restore(saved.contents)
 
     def generate_password(self, consumer: Consumer, length: int) -> bytes:
         """Make, set and return a random password of `length` bytes (R-05); Taken when there is one."""

@@ -28,6 +28,7 @@ from hcall_server.platform.profile import IPL_COUNT_LIMIT, LATCH, PartitionProfi
 
 if TYPE_CHECKING:
     from hcall_server.keystore.used import UsedState
+    from hcall_server.platform.saved import PartitionSnapshot
 
 SB_VERSION = b"SB_VERSION"
 """Label of an object of the consumer firmware: it names the source of secure-boot keys for the guest."""
@@ -331,6 +332,23 @@ class Partition:
             latch=_Latch(self),
             strict_updates=self._strict_updates,
         )
+
+    def saved(self) -> PartitionSnapshot:
+        """Return the present state of a running partition for `restore`, in memory only."""
+        from hcall_server.platform import saved  # only tests need the module, so a start does not load it
+
+        store = self.keystore.saved() if self.keystore else None
+        return saved.PartitionSnapshot(self._profile.uuid, self.attributes, self.secure_boot, store)
+
+    def restore(self, saved: PartitionSnapshot) -> None:
+        """Put a saved state of this running partition back: attributes with the latch, IPL mode, keystore.
+
+        Generation and IPL count, name, custody and access key stay.
+        """
+        self.change(saved.attributes)
+        self.secure_boot = saved.secure_boot
+        if self.keystore and saved.keystore:
+            self.keystore.restore(saved.keystore)
 
     # The permission to update PK without verification
 

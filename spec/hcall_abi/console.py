@@ -71,11 +71,13 @@ class AttributeRow(NamedTuple):
     needs: Opcode | str | None = None
     of_updates: bool = False
     while_off: bool = False
+    # A record has room for more numbers than a partition may have.  Users need the latter.
+    possible: str = ""
 
     @property
     def span(self) -> str:
         """The range of the attribute's numbers as text."""
-        return f"{self.numbers[0]} to {self.numbers[-1]}"
+        return self.possible or f"{self.numbers[0]} to {self.numbers[-1]}"
 
     @property
     def values(self) -> str:
@@ -118,6 +120,7 @@ class ConsoleAttributes:
             "size of the keystore in KiB; 0 switches it off, and the attributes of signed updates with it",
             range(0x10000),
             "kbytes",
+            possible="0, or 4 to 64 or 128 as the firmware level allows",
         ),
     ]
     keystore_signed_updates: Annotated[

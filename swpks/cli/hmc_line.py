@@ -18,7 +18,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from hcall_abi.errors import OperatorError
@@ -80,6 +81,8 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
     if own and any(word.partition("=")[0] in OPTIONS for word in (*where, *line)) and "--store" not in where:
         return None
     store = where.get("--store") or (None if where else str(store_folder() or ""))
+    if store or not own:
+        _refuse_store_behind(where, line)
     if store:
         _refuse_systems_own(line)
         return store, line
@@ -87,6 +90,21 @@ def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
         return None
     own_store = f"name its store before the line (or by SWPKS_HMC): `swpks hmc --store DIR {line[0]}...`"
     message = f"{line[0]} is a line of the management console: {own_store}"
+    raise OperatorError(rules.HMC_TARGET, message, advised=True)
+
+
+def _refuse_store_behind(where: Mapping[str, str], line: Sequence[str]) -> None:
+    """Raise OperatorError with the right order if --store stands behind a line's words, which lack it."""
+    at = next((n for n, word in enumerate(line) if word.partition("=")[0] == "--store"), None)
+    if at is None:
+        return
+    _, equals, value = line[at].partition("=")
+    behind = line[at + 1 :]
+    if not equals:
+        value, behind = (behind[0], behind[1:]) if behind else ("DIR", [])
+    own = where.get("--store", value)
+    right = shlex.join(("swpks", "hmc", "--store", own, *line[:at], *behind))
+    message = f"--store stands before the line: `{right}`"
     raise OperatorError(rules.HMC_TARGET, message, advised=True)
 
 

@@ -194,7 +194,12 @@ def _parsed(given: list[str]) -> argparse.Namespace:
 
 
 def _reordered(given: list[str], error: WrongWords) -> WrongWords:
-    """Return the error of a command line, with the right order if the words of `swpks lpar` are mixed up."""
+    """Return the error of a command line, with the right form of words that are mixed up."""
+    if given[:1] == ["hmc"]:
+        from swpks.cli.stray_words import of_verb
+
+        advice = of_verb(given)
+        return WrongWords(error.words, f"{error.message}{advice}") if advice else error
     if given[:1] != ["lpar"]:
         return error
     from swpks.cli.lpar import VERB_NAMES
@@ -212,25 +217,17 @@ def _unrecognized(
     It names the command, and a similar option or the commands that have this option.  argparse would name
     none of them.
     """
-    from swpks.cli.stray_words import of_unknown  # only an error needs these modules
+    from swpks.cli.stray_words import of_unknown, of_verb  # only an error needs these modules
     from swpks.cli.words import of_other_commands, option_names
 
     words, known = _words(options), option_names(parser, options)
     wrong = [each.partition("=")[0] for each in unknown if each.startswith("--")]
     near = next(filter(None, (_near_option(each, known) for each in wrong)), "")
     other = "" if near or not wrong else of_other_commands(whole_parser(), wrong[0])
-    right = of_unknown(options, unknown) or _split_operands(options, unknown, given)
+    verb = of_verb(given) if given[:1] == ["hmc"] else ""
+    right = of_unknown(options, unknown) or verb
     told = f"unrecognized arguments: {' '.join(unknown)}{right or near or other}"
     return WrongWords(words, f"{told}; for the usage: swpks {words} --help")
-
-
-def _split_operands(options: argparse.Namespace, unknown: list[str], given: list[str]) -> str:
-    """Return the right order, if an option stands between the operands of a verb; "" otherwise."""
-    # argparse takes the operands of a verb only if no option stands between them.
-    verb = getattr(options, "verb", None)
-    before = given[given.index(verb) : given.index(unknown[0])] if verb in given else []
-    split = not unknown[0].startswith("-") and any(each.startswith("-") for each in before)
-    return "; write all operands together, and no option between them" if split else ""
 
 
 def _near_option(word: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 
 
@@ -20,6 +21,41 @@ def of_unknown(options: argparse.Namespace, unknown: Sequence[str]) -> str:
             return f"; the size is part of the value: --partition {name}:{unknown[0]}"
         return f"; the state folder is given by --state {unknown[0]}, a partition by --partition NAME:KBYTES"
     return ""
+
+
+_POWER = {"start": "on", "stop": "off", "boot": "on", "shutdown": "off", "on": "on", "off": "off"}
+_IPL = ("restart", "reboot", "reset")
+_NAME_FIRST = {"power": ("on", "off"), "trace": ("on", "off")}
+_TARGETS = ("--store", "--state", "--socket", "--timeout", "-m")
+
+
+def of_verb(given: Sequence[str]) -> str:
+    """Return "; did you mean ..." for words of `swpks hmc` in the form of other tools, or ""."""
+    where, verb, operands = _split(given[1:])
+    name = shlex.quote(operands[0]) if operands else "NAME"
+    right = ""
+    if operands and operands[0] in _NAME_FIRST.get(verb, ()) and len(operands) > 1:
+        right = f"{verb} {shlex.quote(operands[1])} {operands[0]}"
+    elif verb in _POWER:
+        right = f"power {name} {_POWER[verb]}"
+    elif verb in _IPL:
+        right = f"ipl {name}"
+    elif verb == "restore" and len(operands) > 1:
+        # A copy names its partition, so the verb has no operand for it.
+        right = f"restore {shlex.quote(operands[-1])}"
+    return f"; did you mean `{' '.join(filter(None, ('swpks hmc', where, right)))}`?" if right else ""
+
+
+def _split(words: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Return the options of the target as text, the verb, and its operands."""
+    where, plain = list[str](), list[str]()
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            plain.append(word)
+        elif word.partition("=")[0] in _TARGETS:
+            where += [word] if "=" in word else [word, *filter(None, [next(rest, None)])]
+    return shlex.join(where), plain[0] if plain else "", plain[1:]
 
 
 def of_order(given: Sequence[str], verbs: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import inspect
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
@@ -25,6 +25,10 @@ from swpks.testing.block import tasks_around
 from swpks.testing.loop_thread import LoopThread
 from swpks.testing.options import FreshPartition, PartitionOptions, check_known, faults_of, fresh_partition
 from swpks.testing.remedies import of_session, off_already, off_told
+from swpks.testing.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from hcall_server.platform.saved import PartitionSnapshot
 
 T = TypeVar("T")
 
@@ -49,6 +53,7 @@ class BlockingPartition:
         self.machine, self.partition, self._transport, self.nvram = fresh
         self.encryptor = self.machine.encryptor
         self._loop = loop
+        self._snapshots = Snapshots(self.machine, self.partition, "ipl()")
         self._channels: list[BlockingChannel] = []
 
     def __repr__(self) -> str:
@@ -124,6 +129,27 @@ class BlockingPartition:
     def flush(self) -> bool:
         """Flush all changes now; return False if NVRAM refused."""
         return self._loop.run(self.encryptor.flush)
+
+    @at_caller
+    def snapshot(self) -> PartitionSnapshot:
+        """Return the state of the partition for `restore`: objects, passwords, attributes with the latch.
+
+        It is in memory, with TRANSIENT objects and the mode of the IPL.  OperatorError while the partition
+        is powered off, or while it moves.
+        """
+        return self.run(self._snapshots.save)
+
+    @at_caller
+    def restore(self, snapshot: PartitionSnapshot | None = None) -> None:
+        """Return to a snapshot of this partition, by default to its last one.  Sessions go on.
+
+        Generation and IPL count never go back.  The restored objects count as changed: CONFIRM is "not yet"
+        until the next flush.  Open label lists end.  Faults and the power stay.
+
+        WrongType if it is no snapshot, WrongValue if it is one of another partition, NoSnapshot if there is
+        none, OperatorError while the partition is powered off, or while it moves.
+        """
+        self.run(lambda: self._snapshots.restore(snapshot))
 
     @contextmanager
     def _open(self) -> Iterator[None]:

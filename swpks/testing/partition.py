@@ -21,12 +21,14 @@ from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.block import tasks_around
 from swpks.testing.options import PartitionOptions, check_known, faults_of, fresh_partition
 from swpks.testing.remedies import PartitionGone, of_session, off_already, off_told
+from swpks.testing.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from hcall_server.data_channel.memory import MemoryTransport
     from hcall_server.machine.machine import Machine
     from hcall_server.nvram.memory import MemoryNvram
     from hcall_server.platform.partition import Partition
+    from hcall_server.platform.saved import PartitionSnapshot
     from hcall_server.writeback.encryptor import Encryptor
 
 
@@ -70,6 +72,7 @@ class EmulatedPartition:
         self._transport = transport
         self._nursery = nursery
         self._home = home or Home()
+        self._snapshots = Snapshots(machine, partition, "await ipl()")
 
     def __repr__(self) -> str:
         return f"EmulatedPartition({self.partition!r})"
@@ -145,6 +148,29 @@ class EmulatedPartition:
         """Flush all changes now; return False if NVRAM refused."""
         self._demand_served()
         return await self.encryptor.flush()
+
+    @at_caller
+    def snapshot(self) -> PartitionSnapshot:
+        """Return the state of the partition for `restore`: objects, passwords, attributes with the latch.
+
+        It is in memory, with TRANSIENT objects and the mode of the IPL.  OperatorError while the partition
+        is powered off, or while it moves.
+        """
+        self._demand_served()
+        return self._snapshots.save()
+
+    @at_caller
+    def restore(self, snapshot: PartitionSnapshot | None = None) -> None:
+        """Return to a snapshot of this partition, by default to its last one.  Sessions go on.
+
+        Generation and IPL count never go back.  The restored objects count as changed: CONFIRM is "not yet"
+        until the next flush.  Open label lists end.  Faults and the power stay.
+
+        WrongType if it is no snapshot, WrongValue if it is one of another partition, NoSnapshot if there is
+        none, OperatorError while the partition is powered off, or while it moves.
+        """
+        self._demand_served()
+        self._snapshots.restore(snapshot)
 
     async def _open(self) -> Channel:
         """Open a session in a background task, and return its channel; the task ends with the session."""

@@ -19,7 +19,11 @@ MARKS: list[tuple[str, dict[str, Any], str]] = [
     ("pks_partition", {"flush_delay": math.nan}, "flush_delay=nan: it is 0 to 60 seconds"),
     ("pks_partition", {"confirm_wait": 2}, "confirm_wait=2: it is 0 to 1 second"),
     ("pks_partition", {"kbytes": 3}, "kbytes=3: 3 KiB is no size for a keystore: 0, or 4 to 128 KiB"),
-    ("pks_partition", {"kbytes": -1}, "kbytes=-1: it is 0 to 65535, not -1"),
+    (
+        "pks_partition",
+        {"kbytes": -1},
+        "kbytes=-1: it is 0, or 4 to 64 or 128 as the firmware level allows, not -1",
+    ),
     ("pks_partition", {"name": "a/b"}, "name='a/b': 'a/b' is no name for a partition"),
     ("pks_partition", {"attributes": {5: 1}}, "attributes={5: 1}: the name of an attribute is text, not 5"),
     (
@@ -49,7 +53,8 @@ MARKS: list[tuple[str, dict[str, Any], str]] = [
     (
         "swpks_server",
         {"partitions": ["lpar1:x"]},
-        "partitions=['lpar1:x']: partition 'lpar1:x': KBYTES is 0 to 65535, not 'x'; write NAME:KBYTES",
+        "partitions=['lpar1:x']: partition 'lpar1:x': KBYTES is 0, or 4 to 64 or 128 as the firmware "
+        "level allows, not 'x'; write NAME:KBYTES",
     ),
     (
         "swpks_server",

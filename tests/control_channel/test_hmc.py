@@ -159,7 +159,7 @@ def test_usage(words) -> None:
         (
             "set lpar1 keystore_kbytes=65536",
             "attribute.range",
-            "keystore_kbytes is 0 to 65535, not '65536'",
+            "keystore_kbytes is 0, or 4 to 64 or 128 as the firmware level allows, not '65536'",
         ),
         ("secure-boot lpar1 on", "attribute.range", "off, audit, enforce, not 'on'"),
         (
@@ -168,9 +168,21 @@ def test_usage(words) -> None:
             "first: `swpks hmc --socket nobody secure-boot lpar1 enforce`",
         ),
         ("keystore 64 lpar1", "attribute.range", "first: `swpks hmc --socket nobody keystore lpar1 64`"),
-        ("keystore lpar1 -1", "attribute.range", "keystore_kbytes is 0 to 65535, not '-1'"),
-        ("keystore lpar1 4k", "attribute.range", "keystore_kbytes is 0 to 65535, not '4k'"),
-        ("create lpar1 x", "attribute.range", "keystore_kbytes is 0 to 65535, not 'x'"),
+        (
+            "keystore lpar1 -1",
+            "attribute.range",
+            "keystore_kbytes is 0, or 4 to 64 or 128 as the firmware level allows, not '-1'",
+        ),
+        (
+            "keystore lpar1 4k",
+            "attribute.range",
+            "keystore_kbytes is 0, or 4 to 64 or 128 as the firmware level allows, not '4k'",
+        ),
+        (
+            "create lpar1 x",
+            "attribute.range",
+            "keystore_kbytes is 0, or 4 to 64 or 128 as the firmware level allows, not 'x'",
+        ),
         ("faults lpar1 bad", "fault.form", "'bad' is no fault"),
         ("nvram full 0", "trouble.count", "'0' is no number of commits"),
         ("nvram io -1", "trouble.count", "'-1' is no number of commits"),

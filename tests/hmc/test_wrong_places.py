@@ -63,7 +63,17 @@ def test_the_socket_of_a_partition_that_is_off(
             "h/run/console.sock is the socket of a console: use --store h",
         ),
         ("lssyscfg -r sys", "before the line (or by SWPKS_HMC): `swpks hmc --store DIR lssyscfg...`"),
-        ("create web -m sys2 16", "write all operands together, and no option between them"),
+        (
+            "lssyscfg -r sys --store h -F name",
+            "--store stands before the line: `swpks hmc --store h lssyscfg -r sys -F name`",
+        ),
+        ("--store h lssyscfg -r sys --store=h", "`swpks hmc --store h lssyscfg -r sys`"),
+        ("--store h power on lpar1", "did you mean `swpks hmc --store h power lpar1 on`?"),
+        ("trace off lpar1", "did you mean `swpks hmc trace lpar1 off`?"),
+        ("stop lpar2", "did you mean `swpks hmc power lpar2 off`?"),
+        ("-m a start lpar2", "did you mean `swpks hmc -m a power lpar2 on`?"),
+        ("reboot lpar2", "did you mean `swpks hmc ipl lpar2`?"),
+        ("restore lpar1 a.copy", "did you mean `swpks hmc restore a.copy`?"),
     ],
 )
 def test_words_at_a_wrong_place(
@@ -75,7 +85,7 @@ def test_words_at_a_wrong_place(
     assert main(["hmc", *words.split()]) == 2
     assert right in capsys.readouterr().err
     assert main(["hmc", "--store", "h", "power", "lpar1", "on", "more"]) == 2
-    assert "between them" not in capsys.readouterr().err
+    assert "did you mean" not in capsys.readouterr().err
 
 
 def unreached(place: Path) -> ConsoleUnreachable:

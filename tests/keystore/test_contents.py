@@ -3,6 +3,7 @@
 import pytest
 
 from hcall_abi.levels import LEVELS
+from hcall_abi.policies import Policy
 from hcall_server.keystore.contents import MAX_PENDING_REMOVALS, Contents
 from hcall_server.keystore.image import OBJECT_HEADER, StoredObject, StoreImage, entry_of
 from hcall_server.keystore.limits import limits_of
@@ -111,3 +112,32 @@ def test_an_entry_has_the_documented_header() -> None:
     assert entry_of(3, b"label", 0x0001_8000, b"data") == header + b"label" + b"data"
     assert OBJECT_HEADER.build(dict(OBJECT_HEADER.parse(header))) == header
     assert OBJECT_HEADER.parse(header).reserved == 0
+
+
+def test_saved_contents_come_back_and_counters_do_not() -> None:
+    """R-20, R-74: a restore is one change of every label; the generation counts on from the highest one."""
+    key = int(Policy.WRAPPINGKEY)
+    store = contents(StoreImage.of(7, [StoredObject(*LABEL, key, b"k" * 32)]))
+    store.put((3, b"volatile"), TRANSIENT, b"data")
+    saved, before = store.saved(), (store.objects(), store.used)
+    assert "k" * 8 not in repr(saved)
+    store.set_policy(LABEL, key | REVOKED)
+    store.remove(LABEL)
+    store.put((3, b"new"), 0, b"data")
+    store.mark_flushed(store.generation)
+    for _ in range(2):
+        highest = store.generation
+        store.restore(saved)
+        assert ((store.objects(), store.used), store.generation) == (before, highest + 1)
+        assert [each.label for each in store.snapshot().objects] == [LABEL[1]]
+        assert store.key_ids.label_of(3, store.key_ids.id_of(*LABEL)) == LABEL[1]
+        assert all(map(store.pending, [LABEL, (3, b"new"), (3, b"volatile"), (3, b"never there")]))
+        store.mark_flushed(highest)  # a commit that was in flight during the restore
+        assert store.dirty
+        assert store.pending(LABEL)
+        store.mark_flushed(store.generation)
+        assert not any(map(store.pending, [LABEL, (3, b"new"), (3, b"volatile")]))
+        store.remove(LABEL)
+    other = contents(StoreImage(2, ()))
+    other.restore(saved)
+    assert other.generation == 8

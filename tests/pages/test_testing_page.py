@@ -34,7 +34,7 @@ exec(compile("\n".join(PROGRAMS), str(PAGE), "exec"))
 def test_every_program_is_collected(page_blocks: PageBlocks) -> None:
     """pytest collects each block with a test; otherwise the block would not be run."""
     assert page_blocks.programs() == PROGRAMS
-    assert len(PROGRAMS) == 6
+    assert len(PROGRAMS) == 7
     for program in PROGRAMS:
         names = [each.name for each in ast.parse(program).body if hasattr(each, "name")]
         assert names
