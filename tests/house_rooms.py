@@ -71,11 +71,17 @@ ROOMS: dict[str, set[str]] = {
     "swpks.cli.lpar_doubts": {"hcall_server.secvar", "swpks.cli.streams"} | _ABI,
     "swpks.cli.replace": {"hcall_server", "swpks.cli.refusals", "swpks.cli.streams"} | _ABI,
     "hcall_server.console": _server("failpoints", "files", "platform", "sealing") | _VERSION,
+    "swpks.hmc.sshd": _server(
+        "files", "process.signals", "machine.logs", "machine.noise", "data_channel.sockets"
+    )
+    | {"swpks.hmc"}
+    | _VERSION,
     "swpks.hmc": _server("console", "folders", "process", "machine.logs", "data_channel.sockets")
     | {"hcall_client"}
     | _VERSION,
     "swpks.cli.hmc_serve": _server("failpoints", "console", "process")
     | {"hcall_client", "swpks.cli.streams", "swpks.hmc"},
+    "swpks.cli.hmc_sshd": _server("process") | {"swpks.cli.streams", "swpks.hmc.sshd"},
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
     "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.refusals", "swpks.cli.streams", "swpks.cli.where"}
     | _ABI,

@@ -13,7 +13,10 @@ OURS = ("hcall_abi", "hcall_server", "hcall_client", "swpks")
 FIXTURES = "swpks.testing"
 """The room that may use pytest."""
 
-EXTRAS = {"tpm": "hcall_server.components.tpm.tss"}
+EXTRAS = {
+    "tpm": ("hcall_server.components.tpm.tss",),
+    "ssh": ("swpks.hmc.sshd.password_door", "swpks.hmc.sshd.session"),
+}
 """The only modules that may import the distributions of an extra, and only inside functions."""
 
 _IMPORTED_AS = {"pyelftools": "elftools"}
@@ -59,7 +62,7 @@ def test_imports_come_from_declared_dependencies() -> None:
     modules = modules_of(declared(everything=False))
     known = modules | set(sys.stdlib_module_names) | set(OURS)
     more = {module.name: {"pytest"} for module in PACKAGES if house.within(module.name, FIXTURES)}
-    more |= {room: modules_of(extra(name)) for name, room in EXTRAS.items()}
+    more |= {room: modules_of(extra(name)) for name, rooms in EXTRAS.items() for room in rooms}
     found = (house.undeclared_imports(each, known | more.get(each.name, set())) for each in PACKAGES)
     assert [finding for findings in found for finding in findings] == []
 
@@ -67,7 +70,7 @@ def test_imports_come_from_declared_dependencies() -> None:
 def test_an_extra_is_loaded_only_when_it_is_used() -> None:
     """A module for an extra can be imported without the extra. So an error can name the missing package."""
     assert EXTRAS.keys() == PYPROJECT["project"]["optional-dependencies"].keys()
-    for name, room in EXTRAS.items():
+    for name, room in ((name, room) for name, rooms in EXTRAS.items() for room in rooms):
         (module,) = (each for each in PACKAGES if each.name == room)
         used = {found.name.split(".")[0] for found in house.imports(module)}
         assert modules_of(extra(name)) <= used

@@ -51,7 +51,7 @@ from hcall_client.console import (
     ConsoleRefused,
     ConsoleUnreachable,
 )
-from swpks.cli import hmc_console, hmc_links, hmc_serve, refusals, streams
+from swpks.cli import hmc_console, hmc_links, hmc_serve, hmc_sshd, refusals, streams
 from swpks.cli import hmc_output as output
 from swpks.cli.files import output as file_output
 from swpks.cli.hmc_ask import Ask
@@ -70,7 +70,8 @@ from swpks.hmc.views import KnownSystemView
 REFUSED = 1
 UNREACHABLE = 3
 PRESENCE = 4
-SERVE, LINKS = "serve", "links"
+OF_A_STORE: dict[str, Any] = {"serve": hmc_serve, "links": hmc_links, "sshd": hmc_sshd}
+"""The verbs that need only the store, each with its module."""
 REPLACE = "replace"
 """The verb that works on a powered-off system, without its control channel."""
 SAVED_ROOM = 1
@@ -124,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_target_options(verb, default=argparse.SUPPRESS)
         for operand, options in operands.items():
             verb.add_argument(operand, **options)
-    for name, module in ((SERVE, hmc_serve), (LINKS, hmc_links)):
+    for name, module in OF_A_STORE.items():
         verb = verbs.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
         _add_store(verb, default=argparse.SUPPRESS)
         module.add_options(verb)
@@ -147,7 +148,7 @@ def _run(args: argparse.Namespace, target: Target | None) -> int:
         # The state folder may come from SWPKS_STATE, which argparse does not see.
         args.state = target.state if target else None
         return replace(args)
-    if args.verb in (SERVE, LINKS):
+    if args.verb in OF_A_STORE:
         return _with_store(args)
     if wrong := _misplaced(args, target):
         raise OperatorError(hmc_rules.HMC_TARGET, wrong, advised=True)
@@ -200,7 +201,7 @@ def _with_store(args: argparse.Namespace) -> int:
     if store is None or args.state or args.socket:
         told = "name the console's store: --store DIR (or SWPKS_HMC)"
         raise OperatorError(hmc_rules.HMC_TARGET, told, advised=True)
-    return hmc_serve.run(args, store) if args.verb == SERVE else hmc_links.run(args, store)
+    return int(OF_A_STORE[args.verb].run(args, store))
 
 
 def _misplaced(args: argparse.Namespace, target: Target | None) -> str:

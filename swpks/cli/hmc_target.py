@@ -90,6 +90,7 @@ _WITHOUT_SYSTEM = {
     "replace": "replace works on the folder of a powered-off system: name that system by --state DIR alone",
     "serve": "a console serves all of its systems: name a system by --system NAME=WHERE, after serve",
     "links": "the commands of the folder take -m themselves",
+    "sshd": "the commands of the door take -m themselves",
     "systems": "systems lists all systems of the console",
     "add-system": "add-system takes the name of the system with its place: add-system {system}=WHERE",
     "remove-system": "remove-system takes the system as its operand: remove-system SYS",

@@ -28,7 +28,7 @@ def make_links(folder: Path, store: Path) -> tuple[str, ...]:
         if others:
             message = f"{folder} holds other things, such as {sorted(others)[0]}: name a new folder"
             raise OperatorError(rules.HMC_LINKS, message, advised=True)
-        _write(folder / CLIENT, _program(store.absolute()))
+        write_program(folder / CLIENT, program(store.absolute()))
         for name in LINES:
             link = folder / name
             if not link.is_symlink():
@@ -47,7 +47,7 @@ def _is_ours(path: Path) -> bool:
     return path.name in (CLIENT, f"{CLIENT}.new") and path.is_file()
 
 
-def _program(store: Path) -> str:
+def program(store: Path) -> str:
     """Return the text of the client program for a store.
 
     Its Python reads no environment variables and no site packages.
@@ -64,8 +64,8 @@ def _program(store: Path) -> str:
     return f"#!{python} -IS\n{before}\nSTORE = {str(store)!r}\n{after}"
 
 
-def _write(path: Path, content: str) -> None:
-    """Replace a file by a rename.
+def write_program(path: Path, content: str) -> None:
+    """Replace a program by a rename.
 
     A command that starts meanwhile finds the old or the new file.
     """

@@ -16,6 +16,7 @@ from tests.rules import (
     components,
     control,
     custody,
+    door,
     hcalls,
     hmc,
     hmc_process,
@@ -38,7 +39,7 @@ from tests.rules.breaking import Breaks
 CHAPTERS = (
     *(channel, client, hcalls, updates, partitions, control),
     *(sealed, backup, components, recovery, state, process, tls, scarce, asmi, kernel, lines, link),
-    *(hmc, hmc_process, arrivals, custody, mobility, moves),
+    *(hmc, hmc_process, door, arrivals, custody, mobility, moves),
 )
 BREAKS: Breaks = {rule: broken for chapter in CHAPTERS for rule, broken in chapter.BREAKS.items()}
 PROCESSES = ("stop.flushed",)

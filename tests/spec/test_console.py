@@ -116,7 +116,7 @@ def test_the_tables_of_the_store(tmp_path: Path) -> None:
 def test_own_verbs_and_lines_are_on_the_page() -> None:
     """The page has each verb that only a console has, and the name of each link."""
     commands = " ".join(cells("Own verbs", "command"))
-    for verb in (*hmc_console.ORDER_VERBS, hmc.SERVE, hmc.LINKS):
+    for verb in (*hmc_console.ORDER_VERBS, *hmc.OF_A_STORE):
         assert f"swpks hmc {verb}" in commands, verb
     for name in names.LINES:
         assert f"`{name}`" in TEXT, name

@@ -361,7 +361,10 @@ def test_no_message_shows_none_for_an_error_without_words() -> None:
     "words,advice",
     [
         ("lpar lpar1 ls --firmware FW950", "; it is an option of `swpks serve`; for the usage"),
-        ("serve --password-file F", "; it is an option of `swpks lpar`, `swpks bench`; for the usage"),
+        (
+            "serve --password-file F",
+            "; it is an option of `swpks lpar`, `swpks hmc sshd`, `swpks bench`; for the usage",
+        ),
         ("bench --json-lines", "; did you mean --json?; for the usage"),
         ("demo --nonsense", "unrecognized arguments: --nonsense; for the usage"),
     ],
