@@ -249,7 +249,7 @@ def test_no_forwarding(doors) -> None:
 
 
 def test_op_test(doors) -> None:
-    """R-60: paramiko with a password; a refusal comes again through sshpass and a terminal."""
+    """Op-test: paramiko with a password; a refusal comes again through sshpass and a terminal."""
     # In a text of Python, op-test writes three backslashes and an n: a backslash and a newline for the shell.
     pipe = 'lssyscfg -r lpar -m sys1 --filter "lpar_names=lpar1" | sed s/,/\
 /g | grep "secure_boot\\|keystore"'

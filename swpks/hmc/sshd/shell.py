@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,7 +157,7 @@ def forced_program(places: DoorPlaces, login: str) -> str:
     values = environment(places, login)
     fixed = " ".join(shlex.quote(f"{name}={value}") for name, value in values.items())
     interactive = shlex.join(words(places, None))
-    given = f"{shlex.join(words(places, ''))[: -len(' ' + shlex.quote(''))]}"
+    given = shlex.join(words(places, "")[:-1])  # the command follows as one word
     return (
         "#!/bin/bash -p\n"
         "# A session of the console's SSH door; each start of the door writes this file.\n"
@@ -170,8 +169,3 @@ def forced_program(places: DoorPlaces, login: str) -> str:
         "fi\n"
         f'exec "${{clean[@]}}" {interactive}\n'
     )
-
-
-def missing_programs(found: Mapping[str, str | None]) -> list[str]:
-    """Return the names of programs without a path, in the order of the mapping."""
-    return [name for name, path in found.items() if path is None]
