@@ -42,6 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
     | _VERSION,
+    "hcall_server.snapshots": _server("files", "keystore", "platform", "sealing", "machine", "process"),
     "hcall_server.service": _server(
         "files",
         "folders",
@@ -57,6 +58,7 @@ ROOMS: dict[str, set[str]] = {
         "process",
         "data_channel",
         "control_channel",
+        "snapshots",
         "trace",
     )
     | _VERSION,
@@ -84,6 +86,11 @@ ROOMS: dict[str, set[str]] = {
     "swpks.cli.hmc_sshd": _server("process") | {"swpks.cli.streams", "swpks.hmc.sshd"},
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
     "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.refusals", "swpks.cli.streams", "swpks.cli.where"}
+    | _ABI,
+    "swpks.cli.snapshot": {
+        *("hcall_client", "hcall_server.service", "swpks.cli.passphrases", "swpks.cli.refusals"),
+        *("swpks.cli.snapshot_output", "swpks.cli.streams", "swpks.cli.where"),
+    }
     | _ABI,
     "swpks.cli.capabilities": {
         *("hcall_server.components", "hcall_server.console", "hcall_server.machine", "hcall_server.mobility"),

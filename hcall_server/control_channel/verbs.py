@@ -44,6 +44,7 @@ from hcall_abi.faults import NvramFault, busy_fault
 from hcall_abi.rules import service
 from hcall_server.control_channel.migration_verbs import MIGRATION
 from hcall_server.control_channel.performing import Call, Performed, Reply, StreamAnswer, Text
+from hcall_server.control_channel.snapshot_verbs import SNAPSHOTS
 from hcall_server.control_channel.views import (
     components_view,
     copy_view,
@@ -382,5 +383,6 @@ PERFORMED: Mapping[str, Performed] = {
     "showHealth": Performed(show_health),
     "showMetrics": Performed(show_metrics, load_metrics),
     **MIGRATION,
+    **SNAPSHOTS,
 }
 """By the operation of the verb."""

@@ -29,6 +29,7 @@ from hcall_server.sealing.trusted_key import open_trusted_key, seal_trusted_key
 
 if TYPE_CHECKING:
     from hcall_server.keystore.store import Entropy
+    from hcall_server.sealing.snapshots import SnapshotKey
     from hcall_server.writeback.encryptor import Encryptor
 
 
@@ -160,6 +161,18 @@ class Backups:
             self._log.info(self._unsaved, id=key.id.hex())
             self._unsaved = ""
 
+    # Snapshots
+
+    def snapshot_key(self) -> SnapshotKey:
+        """Return the key of the system's own snapshots."""
+        from hcall_server.sealing.snapshots import SnapshotKey
+
+        return SnapshotKey(self._sealer.snapshot_secret())
+
+    def now(self) -> int:
+        """Return the time for a copy or a snapshot, in whole seconds since 1970 (UTC)."""
+        return int(self._date())
+
     # Copies
 
     async def copy_of(self, name: str, *, released: bool = False) -> StoreCopy:
@@ -180,7 +193,7 @@ class Backups:
             PartitionRecord(partition.profile, image),
             system_id=self._system.system_id,
             firmware=self._system.level.name,
-            time=int(self._date()),
+            time=self.now(),
             entropy=self._entropy,
         )
         return StoreCopy(read_copy(blob), blob)
@@ -201,7 +214,7 @@ class Backups:
         header, record, before = self._opened(blob, older=older)
         self._system.demand_room(record.profile, before)
         found = restored_over(record, before, self._system, self._keys, seen)
-        partition = self._adopt(found, before)
+        partition = self.adopt(found, before)
         await flushed(self._encryptor, f"the restored store of {partition.name}")
         self._log.info(
             "partition.restored",
@@ -255,7 +268,7 @@ class Backups:
             _demand_ahead(header, before)
         return header, record, before
 
-    def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
+    def adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
         """Make the partition of a record, add it to the system, and return it.
 
         If `before` is a partition, the new partition replaces it.  The record of the new partition is marked

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from hcall_server.machine.events import Events
     from hcall_server.machine.mobility import Mobility, Peers
     from hcall_server.machine.recovery import Recovery
+    from hcall_server.machine.snapshots import SnapshotSeam
     from hcall_server.machine.tracing import Traces
     from hcall_server.sealing.traveller import Traveller
     from hcall_server.writeback.encryptor import Encryptor
@@ -85,6 +86,8 @@ class Machine:
     """The log of all h-calls; None: they are not logged."""
     traces: Traces | None = None
     """The traces of the data channels; None: the system has no folder for them."""
+    snapshots: SnapshotSeam | None = None
+    """The named snapshots; None: the system has no folder for them."""
     unconfirmed: tuple[str, ...] = ()
     """Names of partitions that start without the agreement of their console (R-54)."""
 
@@ -228,10 +231,7 @@ class Machine:
         self.starts.now()
 
     async def counted_start(self) -> None:
-        """Do the same as `start` once the IPL counts are durable; wait while NVRAM refuses them.
-
-        If the caller cancels it, `start_waiting` activates the rest.
-        """
+        """Do `start` once the IPL counts are durable.  If it is cancelled, `start_waiting` does the rest."""
         await self.starts.counted()
 
     @property

@@ -41,6 +41,7 @@ from hcall_server.sealing.formats import ENVELOPE_LEVEL, KEY_SIZE, NONCE_SIZE, S
 
 PARTITION_KEY_INFO = b"swpks partition key 2"
 SEALING_INFO = b"swpks sealing 2"
+SNAPSHOT_INFO = b"swpks snapshot 1"
 SYSTEM_OWNER = UUID(int=0)
 """The owner of the records of the system itself, in place of a partition's UUID."""
 _SHA256 = SHA256()
@@ -98,6 +99,10 @@ class Sealer:
         If another partition of `others` opens the blob, this is a SwappedError that names it.
         """
         return explained(self.open, error, blob, others)
+
+    def snapshot_secret(self) -> bytes:
+        """Return the key of the system's own snapshots, 32 bytes.  It ends with the root key."""
+        return HKDFExpand(_SHA256, KEY_SIZE, SNAPSHOT_INFO).derive(self._root_key)
 
     def _partition_key(self, owner: UUID) -> bytes:
         """Return the key of one partition, 32 bytes; it never encrypts anything itself."""

@@ -23,6 +23,9 @@ The caller holds the lock of the state, and has proven presence.
 # them leaves wrapped copies of the old key, and a card with the mark.  Beside this mark, a copy of another
 # key does not stop a start.  The next start, or a second Clear All, replaces these copies.
 #
+# Snapshots end with both.  Those of the system die with the root key, but a portable one opens with its
+# passphrase, and after a reset without Clear All the own ones would still open.
+#
 # The wipe takes the folder of the service processor away by one rename.  So its records are there as a
 # whole, or not at all.  Removing records one by one, and the high-water mark after them, would leave NVRAM
 # that looks damaged.  The folder is then overwritten and removed.  If a kill prevents that, the next start
@@ -62,6 +65,7 @@ from hcall_server.service.layout import (
     nvram_path,
     take_away,
 )
+from hcall_server.service.snapshot_places import destroy_snapshots, kept_snapshots
 from hcall_server.service.state_folder import trouble
 from hcall_server.service.tpms import open_tpms
 from hcall_server.writeback.commits import Commits
@@ -86,6 +90,7 @@ def losses(folder: Path, action: str) -> list[str]:
             "all encrypted PKS data in NVRAM: every partition and its objects, and the trusted system key",
             "the system's name, firmware level and PKS total",
         ]
+        lost += kept_snapshots(folder)
         return [*lost, "all access keys", removed] if _held(folder).reset_pending else lost
     return [
         "the PKS root key, in all its copies: no partition's keystore opens any more",
@@ -93,6 +98,7 @@ def losses(folder: Path, action: str) -> list[str]:
         "the seeds of embedded TPMs",
         removed,
         *([f"the traces in {folder / TRACES}"] if (folder / TRACES).exists() else []),
+        *kept_snapshots(folder),
     ]
 
 
@@ -133,6 +139,7 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     notes = _replace_wrapped(folder, tpms, identity)
     _destroy_removed(folder)
     _destroy_traces(folder)
+    destroy_snapshots(folder)
     if known is None:
         notes.append("No part held the system id: the system has a new one, and a new serial number.")
     done = ["The old root key is destroyed, and a new one is made.", *_no_way_back(folder), *notes]
@@ -143,6 +150,7 @@ def _reset_settings(folder: Path, entropy: Entropy) -> str:
     make_service_processor(folder)
     held = _held(folder)
     take_away(folder / SERVICE_PROCESSOR, folder)
+    destroy_snapshots(folder)
     if not held.reset_pending:
         finish_wipe(folder)
         text = "All PKS data are wiped.  The root key is kept, so the next start is in the state Recovery."

@@ -25,6 +25,8 @@ REMOVED = "removed"
 """The folder of parts that a technician took out (`swpks hmc replace`)."""
 TRACES = "traces"
 """The folder in the state with the files of `swpks hmc trace`."""
+SNAPSHOTS = "snapshots"
+"""The folder in the state with the files of `swpks snapshot`."""
 _WIPED = Path("asmi") / "wiped"
 """The folder of parts that an erase has taken away and not destroyed yet."""
 

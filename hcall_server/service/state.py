@@ -8,6 +8,7 @@
       access-keys/        0700, NAME.key: a partition's access key for TCP, hex, 0600
       run/                0700, the sockets
       traces/             0700, the files of `swpks hmc trace`, 0600
+      snapshots/          0700, the files of `swpks snapshot`, 0600
       asmi/request        0700/0600, the word that `swpks asmi` has asked for
       presence            the same word, written by a person; neither file is there in normal use
 
@@ -34,6 +35,7 @@ from hcall_server.service.assembly import Seams
 from hcall_server.service.layout import (
     ANCHOR_CARD,
     SERVICE_PROCESSOR,
+    SNAPSHOTS,
     TRACES,
     finish_wipe,
     make_service_processor,
@@ -68,9 +70,10 @@ class State:
                 refuse_link(inner)
                 make_folder(inner)
                 check_private(inner)
-            refuse_link(self.folder / TRACES)
-            if (self.folder / TRACES).is_dir():
-                check_private(self.folder / TRACES)
+            for inner in (self.folder / TRACES, self.folder / SNAPSHOTS):
+                refuse_link(inner)
+                if inner.is_dir():
+                    check_private(inner)
             self._in_place = InPlace(self.folder), InPlace(self._held.lock_path)
         except OSError as error:
             self._refused()

@@ -16,7 +16,7 @@ __all__ = ["LAYOUT", "StateFolder", "check_private", "trouble"]
 
 LAYOUT = (
     *("lock", "nvram.sqlite", "anchor-card", "service-processor", "tpm", "tpm-2"),
-    *("access-keys", "run", "asmi", "removed", "traces"),
+    *("access-keys", "run", "asmi", "removed", "traces", "snapshots"),
 )
 """The entries of a state folder that may not be symbolic links."""
 

@@ -82,3 +82,14 @@ MIN_TRACE_MB = 0.01
 """Smallest limit of the file of a trace, in MB (a million bytes): some dozen frames."""
 MAX_TRACE_MB = 1_000_000
 """Largest limit of the file of a trace, in MB."""
+
+SHORTEST_PASSPHRASE = 12
+"""Fewest characters of the passphrase of a portable snapshot (spec/snapshots.md#portable)."""
+LONGEST_PASSPHRASE = 1024
+"""Most characters of that passphrase."""
+LONGEST_SNAPSHOT_NAME = 64
+"""Most characters of the name of a snapshot."""
+MOST_SNAPSHOTS = 256
+"""Most snapshots in the folder of one state."""
+LARGEST_SNAPSHOT = 64 << 20
+"""Most bytes of one snapshot: more than the PKS total of every firmware level."""

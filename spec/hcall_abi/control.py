@@ -52,6 +52,19 @@ from hcall_abi.control_views import (
 )
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Rule
+from hcall_abi.snapshot_bodies import (
+    NamedSnapshot,
+    SnapshotComparison,
+    SnapshotLoading,
+    SnapshotSaving,
+)
+from hcall_abi.snapshot_views import (
+    LoadedSnapshotView,
+    SavedSnapshotView,
+    SnapshotDiffView,
+    SnapshotsView,
+    SnapshotView,
+)
 
 
 class ProblemKind(Enum):
@@ -202,6 +215,18 @@ VERBS: tuple[Verb, ...] = (
          {200: CopyView}, PartitionRelease, _CHANGE),
     Verb("POST", "/v1/custody", "tellCustody", "a word of the migration protocol for this system",
          {200: SystemView}, CustodyMessage, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("GET", "/v1/snapshots", "listSnapshots", "list the named snapshots of the system",
+         {200: SnapshotsView}, None, (ProblemKind.STORAGE,)),
+    Verb("POST", "/v1/snapshots", "saveSnapshot", "save a named snapshot of the system",
+         {201: SavedSnapshotView}, SnapshotSaving, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/snapshots/load", "loadSnapshot", "load a snapshot: contents go back, counters never",
+         {200: LoadedSnapshotView}, SnapshotLoading, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/snapshots/show", "showSnapshot", "show the contents of a snapshot, without data",
+         {200: SnapshotView}, NamedSnapshot, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/snapshots/diff", "diffSnapshot", "compare a snapshot with another one, or with now",
+         {200: SnapshotDiffView}, SnapshotComparison, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/snapshots/remove", "removeSnapshot", "remove a snapshot",
+         {200: SnapshotsView}, NamedSnapshot, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("PUT", "/v1/nvram/fault", "setNvramFault", "begin a fault of NVRAM, or end it",
          {200: WritebackView}, NvramFaultSetting, (ProblemKind.REFUSED,)),
     Verb("GET", "/health", "showHealth", "report the health: 200, or 503 with the reasons",

@@ -74,12 +74,15 @@ def _formats() -> dict[str, dict[str, Any]]:
     from hcall_server.sealing.copy_formats import COPY_LEVEL
     from hcall_server.sealing.formats import ENVELOPE_LEVEL
     from hcall_server.sealing.level_1 import LEVEL as OLD_LEVEL
+    from hcall_server.sealing.snapshot_formats import SNAPSHOT_LEVEL
+    from hcall_server.sealing.snapshots import READ_SNAPSHOTS
     from hcall_server.wrapping.formats import LEVEL as WRAPPED
 
     one = {"wire": VERSION, "wrapped": WRAPPED, "profile_backup": PROFILE_LEVEL, "mobility": MOBILITY}
     return {
         "sealed": {"read": [OLD_LEVEL, ENVELOPE_LEVEL], "written": ENVELOPE_LEVEL},
         "copy": {"read": list(READ_COPIES), "written": COPY_LEVEL},
+        "snapshot": {"read": list(READ_SNAPSHOTS), "written": SNAPSHOT_LEVEL},
         "console_store": {"read": list(READ_LEVELS), "written": STORE_LEVEL},
     } | {name: {"read": [level], "written": level} for name, level in one.items()}
 

@@ -44,6 +44,7 @@ from swpks.hmc.names import LINES
 COMMANDS = {
     "serve": "serve a managed system: a socket for each partition, and one for the console",
     "lpar": "make h-calls as a partition's firmware, boot loader or operating system",
+    "snapshot": "save, load and compare named snapshots of a system",
     "asmi": "erase the secrets of a powered-off system",
     "hmc": "run a management console, or send commands to one: power, copies, recovery",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from hcall_abi import requests
+from hcall_abi import requests, snapshot_requests
 from hcall_abi.control import PROBLEM_JSON, VERBS
 from hcall_abi.control_bodies import KeptCopy, MigrationOrder
 from hcall_abi.control_views import NeedsView, Problem
@@ -85,6 +85,15 @@ MOVES: tuple[ConsoleRequest[Any], ...] = (
 """The requests of a migration; tests/custody has two systems that grant them."""
 TRACES: tuple[ConsoleRequest[Any], ...] = (console.set_trace("lpar1", "off"),)
 """The request of a trace, which has a module of its own; tests/trace has systems that grant it."""
+SNAPSHOTS: tuple[ConsoleRequest[Any], ...] = (
+    snapshot_requests.list_snapshots(),
+    snapshot_requests.save_snapshot("base", force=True),
+    snapshot_requests.load_snapshot("base", "correct horse battery", keep_uuid=True),
+    snapshot_requests.show_snapshot("base"),
+    snapshot_requests.diff_snapshot("base", "other"),
+    snapshot_requests.remove_snapshot("base"),
+)
+"""The requests of snapshots, which have a module of their own; tests/snapshots has their systems."""
 
 
 @pytest.fixture
@@ -107,14 +116,14 @@ def test_every_verb_has_a_request() -> None:
     Only the event stream has no function here: a stream is more than one answer.
     """
     verbs = {verb.operation for verb in VERBS} - {"watchEvents"}
-    assert {request.verb.operation for request in (*REQUESTS, *MOVES, *TRACES)} == verbs
-    for request in (*REQUESTS, *MOVES, *TRACES):
+    assert {request.verb.operation for request in (*REQUESTS, *MOVES, *TRACES, *SNAPSHOTS)} == verbs
+    for request in (*REQUESTS, *MOVES, *TRACES, *SNAPSHOTS):
         assert type(request.body) is (request.verb.body or type(None))
         assert "{" not in request.path
     functions = [each for name, each in vars(requests).items() if inspect.isfunction(each) and name[0] != "_"]
     helper = {requests.checked_name}
     own = [each for each in functions if each.__module__ == requests.__name__ and each not in helper]
-    assert len(own) == len(verbs) - len(TRACES)
+    assert len(own) == len(verbs) - len(TRACES) - len(SNAPSHOTS)
 
 
 async def test_every_answer_is_typed(system: Console) -> None:

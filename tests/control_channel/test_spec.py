@@ -29,6 +29,7 @@ from hcall_abi.control_bodies import AttributeChanges, Body
 from hcall_abi.control_views import Answered, EventKind, PartitionView, Problem, View
 from hcall_server.control_channel import http, serve
 from hcall_server.control_channel.migration_verbs import MIGRATION as MIGRATION_VERBS
+from hcall_server.control_channel.snapshot_verbs import SNAPSHOTS
 from hcall_server.machine.attachment import AGAIN_SECONDS
 from hcall_server.platform.power import PowerEvent
 from swpks.cli import hmc
@@ -191,9 +192,13 @@ def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Pa
 
 
 def test_every_verb_has_a_command() -> None:
-    """Each verb has a command, but not the verbs of the console's link and of migrations."""
+    """Each verb has a command, but not the verbs of the console's link and of migrations.
+
+    Those of snapshots have a command of their own; tests/snapshots uses it.
+    """
     link = ("watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies")
-    asked_for = {f"{verb.method} {verb.path}" for verb in VERBS if verb.operation not in (*link, *MIGRATION)}
+    others = (*link, *MIGRATION, *SNAPSHOTS)
+    asked_for = {f"{verb.method} {verb.path}" for verb in VERBS if verb.operation not in others}
     assert {row[1] for row in COMMANDS} == asked_for
     assert f"({', '.join(link)}) have no command" in PAGE
     assert f"({', '.join(MIGRATION)}) have none" in PAGE
@@ -290,11 +295,11 @@ async def test_answers_are_as_described() -> None:
             "setTrustedKey": {"operation": "change", "key": b64encode(bytes(32)).decode()},
         }
         order = ("setTrustedKey", "createPartition", "powerOn", "ipl", "powerOff")
-        # Other tests have the answers of these verbs: tests/parts, test_console, tests/custody, tests/trace,
-        # in this order.
+        # Other tests have the answers of these verbs: tests/parts, test_console, tests/custody,
+        # tests/snapshots, tests/trace, in this order.
         other = {"restoreCopy", "beginRecovery", "endRecovery"}
         other |= {"watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies"}
-        other |= {*MIGRATION, "setTrace"}
+        other |= {*MIGRATION, *SNAPSHOTS, "setTrace"}
         verbs = [verb for verb in VERBS if verb.operation not in other]
         for verb in sorted(verbs, key=lambda v: order.index(v.operation) if v.operation in order else 50):
             path = verb.path.replace("{name}", "a")

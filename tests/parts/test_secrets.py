@@ -25,6 +25,7 @@ from tests.parts.systems import System
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 SECOND_KEY = os.urandom(32)
+PASSPHRASE = "CANARY horse battery staple"
 DEBUG = ("--log-level", "debug", "--log-calls", "--flush-delay", "1", "--log-format")
 
 TOKENS = {"token of an expectation": os.urandom(32), "token of a migration": os.urandom(32)}
@@ -37,7 +38,7 @@ MOVES = (
 )  # fmt: skip
 """Verbs of a migration."""
 
-ELSEWHERE = ("watchEvents", "stopSystem", "beginRecovery", "endRecovery")
+ELSEWHERE = ("watchEvents", "stopSystem", "beginRecovery", "endRecovery", "loadSnapshot")
 """Verbs without a call here: a stream without an end, and those that need another state of the system."""
 
 
@@ -50,6 +51,7 @@ class Scenario:
     def __init__(self, folder: Path) -> None:
         self.outputs: dict[str, bytes] = {}
         self.secrets: dict[str, bytes] = {"another trusted system key": SECOND_KEY, **TOKENS}
+        self.secrets["passphrase"] = PASSPHRASE.encode()
         self.asked: set[str] = set()
         self.life = Life(folder)
         self.empty = System(folder / "empty", wishes=())
@@ -102,10 +104,15 @@ class Scenario:
             "restoreCopy": {"copy": copy},
             "setTrustedKey": {"operation": "change", "key": base64.b64encode(SECOND_KEY).decode()},
             "setTrace": {"trace": "blanked"},
+            "saveSnapshot": {"name": "base", "passphrase": PASSPHRASE},
+            "showSnapshot": {"name": "base", "passphrase": PASSPHRASE},
+            "diffSnapshot": {"name": "base", "passphrase": PASSPHRASE},
+            "removeSnapshot": {"name": "base"},
             "setNvramFault": {"trouble": "none"},
         }
         first = ["powerOff", "setAttributes", "restoreCopy", "powerOn", "attachConsole", "keepCopy"]
         last = ["forgetCopies", "detachConsole", "deletePartition"]
+        first += ["saveSnapshot"]
         rest = [verb.operation for verb in VERBS if verb.operation not in (*first, *last, *MOVES, *ELSEWHERE)]
         self._ask(self.life.system, [*first, *rest], bodies)
         self._moves()
@@ -143,6 +150,10 @@ class Scenario:
 
     def _use_empty(self) -> None:
         with self.empty.on([*DEBUG, "json"]):
+            # A load is refused while its partitions run, and this system has none.
+            snapshot = {"name": "base", "passphrase": PASSPHRASE}
+            order = ["saveSnapshot", "loadSnapshot"]
+            self._ask(self.empty, order, dict.fromkeys(order, snapshot))
             end = ["beginRecovery", "endRecovery", "stopSystem"]
             self._ask(self.empty, end, {"endRecovery": {"give_up": True}})
             # The server must end before the next signal, because that would change its exit status.

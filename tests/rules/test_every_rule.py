@@ -30,6 +30,7 @@ from tests.rules import (
     recovery,
     scarce,
     sealed,
+    snapshots,
     state,
     tls,
     updates,
@@ -38,8 +39,8 @@ from tests.rules.breaking import Breaks
 
 CHAPTERS = (
     *(channel, client, hcalls, updates, partitions, control),
-    *(sealed, backup, components, recovery, state, process, tls, scarce, asmi, kernel, lines, link),
-    *(hmc, hmc_process, door, arrivals, custody, mobility, moves),
+    *(sealed, backup, snapshots, components, recovery, state, process, tls, scarce, asmi, kernel, lines),
+    *(link, hmc, hmc_process, door, arrivals, custody, mobility, moves),
 )
 BREAKS: Breaks = {rule: broken for chapter in CHAPTERS for rule, broken in chapter.BREAKS.items()}
 PROCESSES = ("stop.flushed",)

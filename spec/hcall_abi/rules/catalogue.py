@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 
-from hcall_abi.rules import backup, console, door, hcalls, hmc, migration, protocol, service, storage, updates
+from hcall_abi.rules import (
+    backup,
+    console,
+    door,
+    hcalls,
+    hmc,
+    migration,
+    protocol,
+    service,
+    snapshot,
+    storage,
+    updates,
+)
 from hcall_abi.rules.rule import Rule
 
 
@@ -16,7 +28,7 @@ def rows_of(chapter: ModuleType) -> tuple[Rule, ...]:
 
 
 # All chapters are loaded here, so a client imports this module only when it shows a refusal.
-CHAPTERS = (protocol, hcalls, updates, console, storage, backup, service, hmc, door, migration)
+CHAPTERS = (protocol, hcalls, updates, console, storage, backup, snapshot, service, hmc, door, migration)
 """The modules of rules, in the order of spec/rules.md."""
 
 RULES: Mapping[str, Rule] = MappingProxyType(
