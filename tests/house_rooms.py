@@ -78,6 +78,9 @@ ROOMS: dict[str, set[str]] = {
     )
     | {"swpks.hmc"}
     | _VERSION,
+    "swpks.hmc.page": _server("control_channel.http", "data_channel.sockets", "machine.logs")
+    | {"swpks.hmc"}
+    | _VERSION,
     "swpks.hmc": _server("console", "folders", "process", "machine.logs", "data_channel.sockets")
     | {"hcall_client"}
     | _VERSION,

@@ -16,6 +16,7 @@ FIXTURES = "swpks.testing"
 EXTRAS = {
     "tpm": ("hcall_server.components.tpm.tss",),
     "ssh": ("swpks.hmc.sshd.password_door", "swpks.hmc.sshd.session"),
+    "console": ("swpks.hmc.page.rendering",),
 }
 """The only modules that may import the distributions of an extra, and only inside functions."""
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from hcall_abi.console import SECURE_BOOT_MODES
+from hcall_abi.consumers import Consumer
 from hcall_abi.control_views import (
     AccessStepView,
     ComponentsView,
     ComponentView,
     ConsoleLinkView,
+    ConsumerName,
     CopyView,
     CustodyName,
     CustodyView,
@@ -44,6 +46,12 @@ from hcall_server.writeback.health import Health
 if TYPE_CHECKING:
     from hcall_server.machine.custodian import CustodyFacts
     from hcall_server.machine.machine import Machine
+
+_CONSUMERS: dict[Consumer, ConsumerName] = {
+    Consumer.FIRMWARE: "firmware",
+    Consumer.BOOT_LOADER: "boot-loader",
+    Consumer.OPERATING_SYSTEM: "os",
+}
 
 
 def partition_view(machine: Machine, partition: Partition) -> PartitionView:
@@ -203,6 +211,7 @@ def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:
         objects=keystore.contents.object_count,
         generation=keystore.contents.generation,
         flushed=keystore.contents.flushed,
+        passwords=[_CONSUMERS[Consumer(number)] for number, _ in keystore.access.passwords.items()],
     )
 
 

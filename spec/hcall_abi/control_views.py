@@ -17,6 +17,7 @@ SystemStateName = Literal["Operating", "Recovery", "Reset pending"]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
 EventKind = Literal["hello", "changed", "take-copy", "forget-copies", "ask-custody", "stopping"]
 CustodyName = Literal["own", "frozen", "released", "gone", "none", "prepared", "arrived"]
+ConsumerName = Literal["firmware", "boot-loader", "os"]
 ModeName = Literal["serving", "copying", "waiting", "in-doubt", "asking", "settled"]
 
 
@@ -40,13 +41,17 @@ class FaultView(View):
 
 
 class KeystoreView(View):
-    """Figures of a keystore that is on: total and used bytes, objects, all changes and durable changes."""
+    """Figures of a keystore that is on: total and used bytes, objects, all changes and durable changes.
+
+    `passwords` names the consumers whose password is set in this IPL.
+    """
 
     total_bytes: int
     used_bytes: int
     objects: int
     generation: Annotated[int, msgspec.Meta(description="counts every change that belongs in NVRAM")]
     flushed: Annotated[int, msgspec.Meta(description="the generation known to be durable")]
+    passwords: list[ConsumerName] = []
 
 
 class KeptCopyView(View):

@@ -228,6 +228,10 @@ def _end(args: argparse.Namespace, target: Target) -> End:
 
 
 def _carried_out(args: argparse.Namespace, end: End) -> int:
+    if getattr(args, "watch", False):
+        from swpks.cli.hmc_watch import watch  # other commands do not need it
+
+        return watch(args, end)
     found = _ordered(args, end) if isinstance(end, StoreConsole) else None
     if found is not None:
         shown = output.plain(found.answer)

@@ -153,9 +153,15 @@ _COMMITS: dict[str, Any] = {
     "metavar": "COMMITS",
     "help": "with full and io: number of commits that are refused (default: 1)",
 }
+_WATCH: dict[str, Any] = {
+    "action": "store_true",
+    "help": "print the state again at each change, until Ctrl-C",
+}
 
 PARTITION_VERBS = {
-    "status": ConsoleVerb("show the system and its partitions", {"name": {**_NAME, "nargs": "?"}}, _status),
+    "status": ConsoleVerb(
+        "show the system and its partitions", {"name": {**_NAME, "nargs": "?"}, "--watch": _WATCH}, _status
+    ),
     "create": ConsoleVerb(
         "create a partition, powered off",
         {"name": _NAME, "operands": _FIRST, "--id": _ID, "--no-auto-start": _STAY_OFF},

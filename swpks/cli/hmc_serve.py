@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console as console_rules
@@ -15,6 +16,9 @@ from hcall_abi.rules import hmc as rules
 from hcall_abi.rules import service as service_rules
 from swpks.cli import streams
 from swpks.hmc.line_client import escaped
+
+if TYPE_CHECKING:
+    from swpks.hmc.page.listener import PageListener
 
 SUMMARY = "run a management console: it stores copies, recovers systems, and runs lines"
 
@@ -34,6 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--manual-recovery", action="store_true", help="recover a system only by `hmc recover`")
     add("--keep-copies", type=_copies, default=3, metavar="N", help="copies kept of each store (default: 3)")
+    add("--page", metavar="HOST:PORT", help="serve a page for browsers; port 0 takes a free one")
+    add("--insecure-listen", action="store_true", help="permit --page at an address beyond loopback")
     add("--tls-cert", type=Path, metavar="F", help="for https: this console's certificate")
     add("--tls-key", type=Path, metavar="F", help="its private key")
     add("--tls-ca", type=Path, metavar="F", help="the CA of the systems' certificates")
@@ -105,14 +111,30 @@ def _serve(
     protect_memory(debuggable=args.debuggable)
     tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
     settings = ConsoleSettings(args.name, args.keep_copies, args.manual_recovery)
-    process.run(folder, process.ProcessSettings(settings, systems, tls), announce)
+    with _opened_page(args) as page:
+        process.run(folder, process.ProcessSettings(settings, systems, tls, page), announce)
+
+
+@contextmanager
+def _opened_page(args: argparse.Namespace) -> Iterator[PageListener | None]:
+    """Yield the page of --page, which listens already; None without the option."""
+    if args.page is None:
+        yield None
+        return
+    # Only the page needs jinja2 and the HTTP stack.
+    from swpks.hmc.page.listener import PageListener
+    from swpks.hmc.page.place import place_of as page_place
+
+    with closing(PageListener(page_place(args.page, insecure=args.insecure_listen))) as page:
+        yield page
 
 
 def _sentence(ready: dict[str, Any]) -> str:
     """Return the ready line for people, and a line for each system that is not connected."""
     systems = ", ".join(ready["systems"]) or "no system yet"
     head = f"swpks {ready['version']} console {ready['console']} is ready at {ready['socket']}: {systems}"
-    return "\n".join([head, *map(_not_connected, ready["away"])])
+    page = [f"the page is at {ready['page']}"] if "page" in ready else []
+    return "\n".join([head, *page, *map(_not_connected, ready["away"])])
 
 
 def _not_connected(system: dict[str, str]) -> str:

@@ -26,17 +26,27 @@ from hcall_server.console.systems import AwaitedSystem, KnownSystem
 from hcall_server.console.whereabouts import found_at
 from swpks.hmc import wire
 from swpks.hmc.forward import Call, forwarded, refusal, request_of
+from swpks.hmc.lookout import Lookout
+from swpks.hmc.overview_views import of_one
 from swpks.hmc.serving import WireCaller
 from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredCopyView
 
 _STOPPED = "the console stops before it has answered; a job that it has begun goes on at its next start"
 
+MAX_WATCHERS = 8
+"""Commands that watch at once."""
+
 
 class ConsoleHandler:
-    """Carries out the requests of commands with a console."""
+    """Carries out the requests of commands with a console.
 
-    def __init__(self, console: ManagementConsole) -> None:
+    `lookout` makes the overview that commands watch; it runs in a task of its own.
+    """
+
+    def __init__(self, console: ManagementConsole, lookout: Lookout | None = None) -> None:
         self._console = console
+        self._lookout = lookout or Lookout(console)
+        self._watchers = 0
         self._lists: dict[str, Callable[[wire.Order], list[Any]]] = {
             "systems": self._list_systems,
             "copies": self._list_copies,
@@ -47,6 +57,7 @@ class ConsoleHandler:
             "backup": self._backup,
             "recover": self._recover,
             "jobs": self._show_jobs,
+            "watch": self._watch,
         }
 
     async def handle(self, request: wire.WireRequest, caller: WireCaller) -> bytes:
@@ -174,6 +185,23 @@ class ConsoleHandler:
         if order.number is None:
             return [wire.job_view(each) for each in jobs.all]
         return await self._follow(jobs.find(order.number), caller)
+
+    async def _watch(self, order: wire.Order, caller: WireCaller) -> None:
+        """Report the overview as a line of JSON, now and at each change, until the command is gone."""
+        if order.system is not None:
+            self._console.find(order.system)
+        # A watch lasts for days. Without a bound, watches could take all places of other commands.
+        if self._watchers >= MAX_WATCHERS:
+            raise OperatorError(rules.HMC_WATCHERS, f"{self._watchers} commands watch already; end one")
+        self._watchers += 1
+        try:
+            with self._lookout.opened() as viewer:
+                while True:
+                    overview = await viewer.next()
+                    shown = overview if order.system is None else of_one(overview, order.system)
+                    await caller.report(msgspec.json.encode(shown).decode())
+        finally:
+            self._watchers -= 1
 
     def _list_copies(self, order: wire.Order) -> list[StoredCopyView]:
         console = self._console

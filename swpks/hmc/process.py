@@ -15,7 +15,8 @@
 #
 # The first signal stops accepting.  Requests that are under way get a short time, because a verb may have
 # been sent to a system already.  A command that follows a job ends at once: the job is durable, and goes on
-# at the next start.  A second signal ends everything at once.  Nothing is written at the end but the links of
+# at the next start.  A second signal ends everything at once.  Open streams of the page end with the last
+# command.  Nothing is written at the end but the links of
 # the systems: each answered change is durable already.
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -46,6 +47,7 @@ from hcall_server.data_channel.sockets import SocketFile, listen_unix
 from hcall_server.machine import logs
 from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
 from swpks.hmc.link import SocketDial
+from swpks.hmc.lookout import Lookout
 from swpks.hmc.orders import ConsoleHandler
 from swpks.hmc.serving import CommandServer
 from swpks.hmc.store_folder import StoreFolder
@@ -66,13 +68,31 @@ _SILENT = OperatorError(
 _log = logs.Log()
 
 
+class ServedPage(Protocol):
+    """A page that listens already; `swpks.hmc.page.listener.PageListener` is one.
+
+    This module does not import it: most consoles have no page.
+    """
+
+    @property
+    def url(self) -> str:
+        """The URL of the page."""
+
+    async def run(self, lookout: Lookout, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve the page until cancelled."""
+
+
 @dataclass(frozen=True)
 class ProcessSettings:
-    """Settings of a start: those of the console, each system as (name, place), and TLS certificate files."""
+    """Settings of a start: those of the console, each system as (name, place), and TLS certificate files.
+
+    `page` is the page in a browser, None without one.
+    """
 
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     systems: tuple[tuple[str | None, str], ...] = ()
     tls: TlsFiles | None = None
+    page: ServedPage | None = None
 
 
 def run(folder: Path, settings: ProcessSettings, announce: Announce) -> None:
@@ -103,6 +123,7 @@ class ConsoleServer:
         self.console = console
         self._folder = folder
         self._settings = settings
+        self._lookout = Lookout(console)
         self._commands = trio.CancelScope()
         self._commands_ended = trio.Event()
 
@@ -134,7 +155,7 @@ class ConsoleServer:
             made.remove()
             listener.close()
 
-        server = CommandServer(listener, ConsoleHandler(self.console), close)
+        server = CommandServer(listener, ConsoleHandler(self.console, self._lookout), close)
 
         async def serve_commands(*, task_status: trio.TaskStatus[None]) -> None:
             try:
@@ -150,6 +171,9 @@ class ConsoleServer:
                 nursery.start_soon(self._dial_on, name, where)
             await self._try_known(deadline)
             await nursery.start(self._tell_where)
+            nursery.start_soon(self._lookout.run)
+            if self._settings.page:
+                await nursery.start(self._settings.page.run, self._lookout)
             await nursery.start(serve_commands)
         # The sockets are closed after a cancellation too. A socket file that is left behind would look like a
         # console that does not answer.
@@ -248,6 +272,7 @@ class ConsoleServer:
             "console": self.console.id,
             "systems": [each.name for each in self.console.systems],
             "away": self._away(),
+            **({"page": self._settings.page.url} if self._settings.page else {}),
         }
 
     def _away(self) -> list[dict[str, str]]:

@@ -8,15 +8,17 @@
 #   2. A line. It may have several steps, such as the records of a file. It runs to its end, because a
 #      cancelled line would leave some steps done, without a report. Its output is dropped. A file that it
 #      asks for is an error of the line.
-#   3. A job that is followed. The job belongs to the console, so only the following ends. Otherwise the
-#      connections of commands that are gone would take every place while a job waits for its system.
+#   3. A job that is followed, or an overview that is watched. The job belongs to the console, so only the
+#      following ends. Otherwise the connections of commands that are gone would take every place while a job
+#      waits for its system.
 #
-# So the end of the input cancels a handler only if its last message was the progress of a job. A second task
-# reads the connection all the time, because only a read finds the end.
+# So the end of the input cancels a handler only if its last message was the progress of a job, or an
+# overview. A second task reads the connection all the time, because only a read finds the end.
 #
 # Places
 #
-# 32 commands are served at once. A command that follows a job may hold its place for hours. So the server
+# 32 commands are served at once. A command that follows a job may hold its place for hours. Commands that
+# watch hold theirs for days, so they may have a part of the places only (`orders.MAX_WATCHERS`). The server
 # never takes a place from a command that has sent its request. A command that has sent none loses its place
 # to the next command: otherwise 32 silent connections would lock out the operator for the 10 seconds of a
 # request.
@@ -120,9 +122,16 @@ class WireCaller:
 
     async def progress(self, job: Job) -> None:
         """Send the progress of a job to the command; end the handler if the command is gone."""
+        await self._follow(wire.progress(job))
+
+    async def report(self, text: str) -> None:
+        """Ask the command to print a line of an endless output; end the handler if the command is gone."""
+        await self._follow(wire.say(text))
+
+    async def _follow(self, message: bytes) -> None:
         # The flag is set before the send: the send may wait, and the command may go away meanwhile.
         self._following = True
-        await self.send(wire.progress(job))
+        await self.send(message)
         if self._gone:
             self._scope.cancel()
             await trio.lowlevel.checkpoint()

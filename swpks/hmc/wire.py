@@ -39,7 +39,7 @@ class Forwarded(msgspec.Struct, forbid_unknown_fields=True):
 class Order(msgspec.Struct, forbid_unknown_fields=True):
     """One of the console's own verbs, with its operands."""
 
-    verb: Literal["systems", "add-system", "remove-system", "backup", "recover", "jobs", "copies"]
+    verb: Literal["systems", "add-system", "remove-system", "backup", "recover", "jobs", "copies", "watch"]
     system: str | None = None
     name: str | None = None
     where: str = ""

@@ -25,7 +25,7 @@ from swpks.testing.block import tasks_around
 from swpks.testing.loop_thread import LoopThread
 from swpks.testing.options import FreshPartition, PartitionOptions, check_known, faults_of, fresh_partition
 from swpks.testing.remedies import of_session, off_already, off_told
-from swpks.testing.snapshots import Snapshots
+from swpks.testing.snapshots import PartitionSnapshots
 
 if TYPE_CHECKING:
     from hcall_server.platform.saved import PartitionSnapshot
@@ -53,7 +53,7 @@ class BlockingPartition:
         self.machine, self.partition, self._transport, self.nvram = fresh
         self.encryptor = self.machine.encryptor
         self._loop = loop
-        self._snapshots = Snapshots(self.machine, self.partition, "ipl()")
+        self._snapshots = PartitionSnapshots(self.machine, self.partition, "ipl()")
         self._channels: list[BlockingChannel] = []
 
     def __repr__(self) -> str:

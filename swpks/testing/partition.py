@@ -21,7 +21,7 @@ from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.block import tasks_around
 from swpks.testing.options import PartitionOptions, check_known, faults_of, fresh_partition
 from swpks.testing.remedies import PartitionGone, of_session, off_already, off_told
-from swpks.testing.snapshots import Snapshots
+from swpks.testing.snapshots import PartitionSnapshots
 
 if TYPE_CHECKING:
     from hcall_server.data_channel.memory import MemoryTransport
@@ -72,7 +72,7 @@ class EmulatedPartition:
         self._transport = transport
         self._nursery = nursery
         self._home = home or Home()
-        self._snapshots = Snapshots(machine, partition, "await ipl()")
+        self._snapshots = PartitionSnapshots(machine, partition, "await ipl()")
 
     def __repr__(self) -> str:
         return f"EmulatedPartition({self.partition!r})"

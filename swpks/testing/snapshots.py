@@ -1,4 +1,4 @@
-"""Snapshots of emulated partitions: a test sets a partition up once, and returns to that state.
+"""PartitionSnapshots of emulated partitions: a test sets a partition up once, and returns to that state.
 
 The same functions serve the plain and the asynchronous fixture; `ipl` is the call that powers it on.
 """
@@ -25,7 +25,7 @@ class NoSnapshot(Mistake, RuntimeError):
         super().__init__("there is no snapshot to restore: write snapshot() before it")
 
 
-class Snapshots:
+class PartitionSnapshots:
     """The snapshots of one emulated partition; `ipl` is the Python call that powers it on."""
 
     def __init__(self, machine: Machine, partition: Partition, ipl: str) -> None:

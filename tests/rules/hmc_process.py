@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
+import trio
+import trio.testing
 
 from hcall_abi.control_views import Problem
 from hcall_abi.rules import hmc as rules
@@ -13,7 +19,9 @@ from hcall_server.console.whereabouts import whereabouts
 from swpks.hmc import wire
 from swpks.hmc.forward import request_of
 from swpks.hmc.links import make_links
-from swpks.hmc.orders import ConsoleHandler
+from swpks.hmc.orders import MAX_WATCHERS, ConsoleHandler
+from swpks.hmc.page.place import PagePlace, demand_host, place_of
+from swpks.hmc.page.rendering import Rendering
 from swpks.hmc.serving import WireCaller
 from swpks.hmc.store_folder import StoreFolder
 from tests.console.stand import standing
@@ -67,7 +75,39 @@ def _stopped(_: Path) -> Rule:
     return run(broken)
 
 
+_WATCH = b'{"order": {"verb": "watch"}}'
+
+
+def _too_many_watch(_: Path) -> Rule:
+    """Break a rule: one command more than MAX_WATCHERS watches the console."""
+
+    async def broken() -> Rule:
+        async with standing("S") as stand, trio.open_nursery() as nursery:
+            handler, order = ConsoleHandler(stand.console), wire.request_of(_WATCH)
+            nobody: Any = None
+            for _ in range(MAX_WATCHERS):
+                nursery.start_soon(handler.handle, order, nobody)
+            await trio.testing.wait_all_tasks_blocked()
+            last = msgspec.json.decode(await handler.handle(order, nobody))
+            nursery.cancel_scope.cancel()
+        return row_of(msgspec.to_builtins(msgspec.json.decode(last["answer"]["content"], type=Problem)))
+
+    return run(broken)
+
+
+def _without_jinja(_: Path) -> Rule:
+    """Break a rule: the page is wanted where jinja2 is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "jinja2", None)
+        return refused(Rendering)
+
+
 BREAKS: Breaks = {
+    rules.HMC_WATCHERS.id: _too_many_watch,
+    rules.HMC_PAGE_PLACE.id: breaks(partial(place_of, insecure=False), "8080"),
+    rules.HMC_PAGE_LOOPBACK.id: breaks(partial(place_of, insecure=False), "192.0.2.1:8080"),
+    rules.HMC_PAGE_PACKAGES.id: _without_jinja,
+    rules.HMC_PAGE_HOST.id: breaks(demand_host, PagePlace("127.0.0.1", 8080), ["evil.example"]),
     rules.HMC_WHERE.id: breaks(whereabouts, [], "lpar1"),
     rules.HMC_FILE.id: _file_not_sent,
     rules.HMC_WIRE.id: breaks(wire.request_of, b"GET / HTTP/1.1"),

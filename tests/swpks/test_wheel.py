@@ -73,6 +73,14 @@ def test_the_headers_are_in_the_wheel(wheel: zipfile.Path) -> None:
         assert (wheel / str(header.relative_to(ROOT))).read_bytes() == header.read_bytes()
 
 
+def test_the_templates_of_the_page_are_in_the_wheel(wheel: zipfile.Path) -> None:
+    """R-84: The wheel has each template of the console's page."""
+    templates = sorted((ROOT / "swpks/hmc/page/templates").iterdir())
+    assert len(templates) == 4
+    for each in templates:
+        assert (wheel / str(each.relative_to(ROOT))).read_bytes() == each.read_bytes()
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_is_in_the_wheel(shell: str, wheel: zipfile.Path) -> None:
     """The wheel has each completion script in the shell's own folder, as this checkout makes it."""

@@ -168,6 +168,35 @@ HMC_STOPPED = Rule(
     _OPERATOR,
 )
 
+# The overview, and the page
+
+HMC_WATCHERS = Rule(
+    "hmc.watchers", "at most 8 commands watch a console at once", "spec/console.md#overview", _OPERATOR
+)
+HMC_PAGE_PLACE = Rule(
+    "hmc.page-place", "the place of the page is HOST:PORT", "spec/console.md#the-page", _OPERATOR
+)
+# The page has no password: whoever reaches it reads it.
+HMC_PAGE_LOOPBACK = Rule(
+    "hmc.page-loopback",
+    "the page is served at an address of loopback, or at another one with --insecure-listen",
+    "spec/console.md#the-page",
+    _OPERATOR,
+)
+HMC_PAGE_PACKAGES = Rule(
+    "hmc.page-packages",
+    "the page needs the packages of the extra swpks[console]",
+    "spec/console.md#the-page",
+    _OPERATOR,
+)
+# A name of the DNS may lead to this machine at any time, so a foreign page could read this one.
+HMC_PAGE_HOST = Rule(
+    "hmc.page-host",
+    "a request for the page names the host of --page, or this machine by a name of loopback",
+    "spec/console.md#the-page",
+    Fault.PEER,
+)
+
 # Lines
 
 LINE_COMMAND = Rule(
