@@ -53,6 +53,11 @@ class Refusal(SwpksError):
         self.argument = argument
         self.outputs = outputs
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether the status is the answer to a good call: CONFIRM of an object whose absence is durable."""
+        return self.rule is rules.OBJECT_EXISTS and self.outputs == _FLUSHED
+
 
 OnRefusal = Callable[[Refusal, int], None]
 """Called with every refusal and the opcode of its call, for the log; must not raise."""

@@ -18,6 +18,7 @@ Layout: spec/service.md#state.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,5 +135,7 @@ class State:
 
     def _take_lock(self) -> None:
         if owner := self._held.try_lock():
-            message = f"another server (process {owner}) serves {self.folder}"
+            where = f"--state {shlex.quote(str(self.folder))}"
+            advice = f"send it commands by swpks hmc {where}, or end it: swpks hmc {where} stop"
+            message = f"another server (process {owner}) serves {self.folder}: {advice}"
             raise OperatorError(rules.STATE_OWNER, message)

@@ -64,8 +64,22 @@ class StoreFolder:
         if owner := self._held.try_lock():
             message = f"process {owner} uses {self.path}; stop that console, or choose another --store"
             raise OperatorError(rules.HMC_STORE_OWNER, message, advised=True)
+        self._refuse_lost()
         self._held.make_inner(self.socket.parent.name)
         self._held.make_inner(self.profiles.name)
+
+    def _refuse_lost(self) -> None:
+        """Raise OperatorError if the database is missing and other files show that the store was used."""
+        # A new database would be a new console: the systems refuse it, and their copies are lost.
+        if self.database.exists():
+            return
+        profiles = list(self.profiles.iterdir()) if self.profiles.is_dir() else []
+        logs = [self.database.with_name(f"{DATABASE}{end}") for end in ("-wal", "-journal")]
+        left = next((each for each in (*profiles, *logs) if each.exists()), None)
+        if left is not None:
+            message = f"{self.database} is missing, and {left} is of an earlier console"
+            remedy = "bring the store back from a backup, or choose a new folder"
+            raise OperatorError(rules.HMC_STORE_FOLDER, f"{message}: {remedy}", advised=True)
 
 
 def _about_store(error: SwpksError) -> SwpksError:
@@ -73,6 +87,7 @@ def _about_store(error: SwpksError) -> SwpksError:
 
     The folder's own rules are about a system's state.
     """
-    if isinstance(error, OperatorError) and error.rule is not rules.HMC_STORE_OWNER:
+    own = (rules.HMC_STORE_OWNER, rules.HMC_STORE_FOLDER)
+    if isinstance(error, OperatorError) and not (error.advised and error.rule in own):
         return OperatorError(rules.HMC_STORE_FOLDER, error.message)
     return error

@@ -72,6 +72,9 @@ def with_remedy_for(error: SwpksError, asked: Asked) -> SwpksError:
 
     An error that has a remedy, or whose rule has none, is returned unchanged.
     """
+    # The way out of Reset pending is a command on the folder, whose path the server does not send.
+    if error.message.endswith("reset-settings --state DIR") and asked.end.startswith("--state "):
+        error = with_message(error, f"{error.message.removesuffix('--state DIR')}{asked.end}")
     if error.advised or not _remedy_of(error.rule.id):
         return error
     # If a system was asked, the remedy is for that system, unless only a console can carry it out.

@@ -29,3 +29,19 @@ def test_other_things_are_no_store(make, tmp_path: Path) -> None:
     make(folder / "console.sqlite")
     with pytest.raises(OperatorError, match="holds other things"):
         StoreFolder(folder)
+
+
+@pytest.mark.parametrize("left", ["profiles/sys1", "console.sqlite-wal"])
+def test_a_lost_database_is_no_new_console(left: str, tmp_path: Path) -> None:
+    """A store whose database was deleted is refused by name; an empty one begins a console."""
+    folder = tmp_path / "hmc"
+    for _ in range(2):  # a start that ended before its database was made
+        with StoreFolder(folder):
+            pass
+    (folder / left).touch()
+    with pytest.raises(OperatorError, match=r"sqlite is missing, and .* from a backup, or choose") as caught:
+        StoreFolder(folder)
+    assert caught.value.rule.id == "hmc.store-folder"
+    (folder / "console.sqlite").touch(0o600)
+    with StoreFolder(folder):
+        pass

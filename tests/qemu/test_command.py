@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gzip
+import lzma
 from pathlib import Path
 
 import pytest
@@ -93,16 +95,25 @@ def test_a_missing_option_alone(words: str, capsys: pytest.CaptureFixture[str]) 
     assert "stands without" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content, reason", [(b"", "it has 0 bytes"), (b"\x7fELF", "cpio archive")])
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", "it has 0 bytes"),
+        (b"\x7fELF", "cpio archive"),
+        (b"#!/bin/sh\n", "no cpio archive.*make it by `cpio -o -H newc`"),
+        (b"0707", "no cpio archive"),
+    ],
+)
 def test_an_initramfs_that_is_none(tmp_path: Path, content: bytes, reason: str) -> None:
-    """An empty initramfs and a kernel in its place are refused before a server or QEMU starts."""
+    """An empty initramfs, a kernel and another file are refused before a server or QEMU starts."""
     path = tmp_path / "initrd"
     path.write_bytes(content)
     with pytest.raises(OperatorError, match=reason) as caught:
         check_initrd(path)
     assert caught.value.rule.id == "command.file"
-    path.write_bytes(b"070701")
-    check_initrd(path)
+    for archive in b"070701", gzip.compress(b""), lzma.compress(b""), b"\x28\xb5\x2f\xfd", b"\0" * 512:
+        path.write_bytes(archive)
+        check_initrd(path)
 
 
 def test_what_is_behind_the_separator_is_for_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

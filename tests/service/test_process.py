@@ -54,6 +54,9 @@ def test_a_second_server_is_refused(server: ServerProcess) -> None:
     done = serve("--state", str(server.state), "--partition", "gamma:4")
     assert done.returncode == 2
     assert f"another server (process {server.pid}) serves" in done.stderr
+    assert (
+        f"send it commands by swpks hmc --state {server.state}, or end it: swpks hmc --state" in done.stderr
+    )
     assert "spec/service.md#state" in done.stderr
     assert done.stdout == ""
     with server.connect_blocking("alpha") as channel:
