@@ -6,6 +6,22 @@ import errno
 import os
 import socket
 
+from hcall_abi.bounds import LONGEST_SOCKET_PATH
+
+_TOO_LONG = (
+    f"the path has {{}} bytes, and that of a socket {LONGEST_SOCKET_PATH} at most; use a shorter folder, or "
+    "a symbolic link to it"
+)
+_SHOWN = 160
+"""Most characters of a path in an error."""
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return a path for an error; a very long one without its middle."""
+    text = os.fsdecode(path)
+    half = _SHOWN // 2
+    return text if len(text) <= _SHOWN else f"{text[:half]}...{text[-half:]}"
+
 
 def connect_unix(path: str | os.PathLike[str]) -> socket.socket:
     """Return a connected, non-blocking socket; never waits.
@@ -31,7 +47,7 @@ def connect_unix(path: str | os.PathLike[str]) -> socket.socket:
 def with_path(error: OSError, path: str | os.PathLike[str]) -> OSError:
     """Return an error of a socket with the path of the socket, which Python leaves out."""
     if error.errno is None:  # a path that is too long
-        return OSError(errno.ENAMETOOLONG, str(error), os.fspath(path))
+        return OSError(errno.ENAMETOOLONG, _TOO_LONG.format(len(os.fsencode(path))), shown(path))
     return OSError(error.errno, error.strerror, os.fspath(path))
 
 

@@ -17,7 +17,7 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.scarcity import scarcity_of
 from hcall_client.errors import ConnectionLost, NotReached, printable, with_message
 from hcall_client.other_ends import OtherEnd, data_sockets, end_of_file
-from hcall_client.unix import connect_unix
+from hcall_client.unix import connect_unix, shown
 
 _REASONS: Mapping[int | None, str] = {
     errno.ENOENT: "no socket is there",
@@ -164,5 +164,5 @@ def _advice(error: Exception) -> str:
 
 def _place_text(place: object) -> str:
     if isinstance(place, str | os.PathLike):
-        return printable(os.fspath(place))
+        return printable(shown(place))
     return f"{place[0]}:{place[1]}" if isinstance(place, tuple) else type(place).__name__

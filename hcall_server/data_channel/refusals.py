@@ -20,12 +20,7 @@ _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 
 def log_refusal(log: PeerLog, refusal: Refusal, opcode: int) -> None:
-    """Write a refusal to the log, within the bound of its partition.
-
-    The CONFIRM of a durable removal is answered with H_NOT_FOUND and r4=1.  This is no refusal of the guest.
-    """
-    if refusal.is_answer:
-        return
+    """Write a refusal to the log, within the bound of its partition."""
     kind = _NAMES.get(opcode, OTHER), refusal.rule.id
     # This check comes first, so that a line that is left out costs no formatting.
     missing = log.missing("info", EVENT, kind)

@@ -15,11 +15,14 @@ from hcall_server.hcalls.answers import DONE, NOT_YET, SUCCESS, Outcome
 from hcall_server.hcalls.memory import Place
 from hcall_server.hcalls.refusals import Refusal, bad_argument
 from hcall_server.keystore.access import Credentials
+from hcall_server.keystore.refusals import NotFound
 from hcall_server.keystore.store import Keystore
 
 _CONTINUE = int(Status.H_CONTINUE)
 _LABELS = CALLS[Opcode.GET_OBJECTLABELS]
 _FLUSHED = Outcome(SUCCESS, CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=1))
+_ABSENT = Outcome(int(Status.H_NOT_FOUND), CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=1))
+"""The answer to CONFIRM for a label whose absence is durable."""
 
 
 class WriteObject(NamedTuple):
@@ -94,7 +97,12 @@ def remove_object(keystore: Keystore, level: FirmwareLevel, args: RemoveObject) 
 
 def confirm_object_flushed(keystore: Keystore, level: FirmwareLevel, args: ConfirmObjectFlushed) -> Outcome:
     """Return whether the newest change to a label is durable: r4 is 1, or 0 for "not yet"."""
-    return _FLUSHED if keystore.objects.confirm(args.authorization, args.label) else NOT_YET
+    # A label without an object is an answer and no refusal: a guest asks so after each removal.  A refusal
+    # would be logged as a fault of the guest.
+    try:
+        return _FLUSHED if keystore.objects.confirm(args.authorization, args.label) else NOT_YET
+    except NotFound:
+        return _ABSENT
 
 
 def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLabels) -> Outcome:

@@ -1,7 +1,7 @@
 """From a refusal to an answer: its rule, status and output registers."""
 
 # The keystore knows no statuses (`hcall_server.keystore.refusals`).  One table here maps a call and a refusal
-# to a rule, an argument and output registers.  Handlers have no such code: the same refusal has different
+# to a rule and an argument.  Handlers have no such code: the same refusal has different
 # statuses in different calls, and in one table a reader sees them side by side.
 #
 # Most rules have a status of their own.  A positional rule has none: its status is that of the argument's
@@ -53,11 +53,6 @@ class Refusal(SwpksError):
         self.argument = argument
         self.outputs = outputs
 
-    @property
-    def is_answer(self) -> bool:
-        """Whether the status is the answer to a good call: CONFIRM of an object whose absence is durable."""
-        return self.rule is rules.OBJECT_EXISTS and self.outputs == _FLUSHED
-
 
 OnRefusal = Callable[[Refusal, int], None]
 """Called with every refusal and the opcode of its call, for the log; must not raise."""
@@ -70,15 +65,11 @@ def bad_argument(arg: Arg, rule: Rule, found: str = "") -> Refusal:
 
 
 class Translation(NamedTuple):
-    """The answer to a refusal of the keystore: the rule, the argument that broke it, the output registers."""
+    """The answer to a refusal of the keystore: the rule, and the argument that broke it."""
 
     rule: Rule
     argument: str | None = None
-    outputs: tuple[int, ...] = ()
 
-
-_FLUSHED = CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=1)
-"""The output registers of CONFIRM for an object whose absence is durable."""
 
 REFUSALS: Mapping[type[KeystoreRefusal], Translation] = {
     NotFound: Translation(rules.OBJECT_EXISTS, "label"),
@@ -90,7 +81,6 @@ REFUSALS: Mapping[type[KeystoreRefusal], Translation] = {
 REFUSALS_OF: Mapping[tuple[Opcode, type[KeystoreRefusal]], Translation] = {
     (Opcode.SET_PASSWORD, Taken): Translation(rules.PASSWORD_ONCE),
     (Opcode.GEN_PASSWORD, Taken): Translation(rules.PASSWORD_ONCE),
-    (Opcode.CONFIRM_OBJECT_FLUSHED, NotFound): Translation(rules.OBJECT_EXISTS, "label", _FLUSHED),
     (Opcode.WRAP_OBJECT, WrongKind): Translation(rules.WRAP_KEY, "label"),
     (Opcode.UNWRAP_OBJECT, NotFound): Translation(rules.UNWRAP_KEY, "input"),
     (Opcode.SIGNED_UPDATE, WrongKind): Translation(rules.UPDATE_POLICY, "policy"),
@@ -116,13 +106,13 @@ _RETURNS_POLICY = frozenset(
 
 
 def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
-    """Return the answer of `call` for an error of the keystore: rule, status, argument and outputs."""
+    """Return the answer of `call` for an error of the keystore: rule, status and argument."""
     if isinstance(error, Forbidden):
         return _forbidden(call, error)
     kind = type(error)
-    rule, argument, outputs = REFUSALS_OF.get((call, kind)) or REFUSALS[kind]
+    rule, argument = REFUSALS_OF.get((call, kind)) or REFUSALS[kind]
     status = rule.status or (CALLS[call].arg(argument).status if argument else None)
-    return Refusal(rule, str(error), status=status, argument=argument, outputs=outputs)
+    return Refusal(rule, str(error), status=status, argument=argument)
 
 
 def aborted(error: ScarcityError) -> Refusal:

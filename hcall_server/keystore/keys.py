@@ -82,4 +82,4 @@ class Keys:
         # pending again.
         if wanted != held.policy:
             self._contents.set_policy(key, wanted)
-        return held.policy
+        return wanted

@@ -80,7 +80,7 @@ class LoggedCalls:
         return [password for _, password in keystore.access.passwords.items()] if keystore else []
 
     def _note(self, refusal: Refusal, opcode: int) -> None:
-        self._rule = None if refusal.is_answer else refusal.rule.id
+        self._rule = refusal.rule.id
         self._on_refusal(refusal, opcode)
 
     def _log_call(self, read: Callable[[], tuple[HCall, HReturn]]) -> None:

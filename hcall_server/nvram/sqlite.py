@@ -325,7 +325,8 @@ class SqliteNvram:
     def _moved(self, reason: str) -> NvramError:
         return NvramError(
             "io",
-            f"NVRAM: {reason}; nothing counts as flushed until the server's own file is back",
+            f"NVRAM: {reason}; nothing counts as flushed until the server's own file is back: put it back; "
+            f"if it is deleted: stop the server, {self._replacing()}",
             rules.NVRAM_PLACE,
         )
 
@@ -338,12 +339,16 @@ class SqliteNvram:
 
     def _way_out(self) -> str:
         """Return the remedies for a damaged file: nothing here repairs it."""
+        return (
+            f"put a backup of {self._path.parent} back (an older one needs swpks serve --accept-older); "
+            f"without a backup: {self._replacing()}"
+        )
+
+    def _replacing(self) -> str:
+        """Return the steps that begin with new NVRAM."""
         part = self._path.parent
         replace = f"swpks hmc replace {part.name} --state {shlex.quote(str(part.parent))}"
-        return (
-            f"put a backup of {part} back (an older one needs swpks serve --accept-older); without a backup: "
-            f"{replace}, and restore the stores from copies: spec/recovery.md"
-        )
+        return f"{replace}, and restore the stores from copies: spec/recovery.md"
 
 
 class _Place:

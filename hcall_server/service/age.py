@@ -68,7 +68,7 @@ class AgeCheck:
 
         if any(old_marked(slot) != 0 for slot in written):
             reason = "it is empty, but its high-water mark says that there were commits"
-            way = "or begin with an empty one: swpks hmc replace service-processor"
+            way = "or begin with an empty one: swpks hmc replace service-processor --state DIR"
             _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together, {way}")
 
     def of_level_1(self) -> int:

@@ -238,7 +238,12 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
 
 # In the remedies of these rules, SYSTEM and NAME are those of the line, and are filled in. In other remedies
 # SYSTEM may be another system, such as the target.
-OF_ONE_SYSTEM = frozenset({*_PARTITIONS, *_COPIES})
+OF_ONE_SYSTEM = frozenset(
+    {
+        *(*_PARTITIONS, *_COPIES, "hmc.recovery-empty", "recovery.state", "recovery.complete"),
+        *("system.operating", "custody.owned", "custody.idle"),
+    }
+)
 """Rules whose remedy is about the system of the line: SYSTEM in the remedy is its name."""
 
 

@@ -8,8 +8,8 @@
 Each case has an id.  A case that fails is printed with its rule, its page and its dialogue.
 spec/conformance.md describes the cases, and the line protocol of a client.
 
-Exit status: 0 no case failed; 1 a case failed; 2 a usage error, or a partition that can't be judged; 3 no
-session with the server, or no start of the client; 130 an interrupt.
+Exit status: 0 no case failed; 1 a case failed; 2 a usage error, a command that can't be run, or a
+partition that can't be judged; 3 no session with the server, or no start of the client; 130 an interrupt.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from swpks.conformance.case import Finding
     from swpks.conformance.report import Suite
 
+NOT_RUN = 2
 NO_SESSION = 3
 _COMMENT = "#"
 
@@ -109,7 +110,7 @@ def run_server(options: argparse.Namespace) -> int:
 def run_client(options: argparse.Namespace) -> int:
     """Judge a client; returns the exit status, errors go to standard error."""
     from swpks.conformance.client.cases import CLIENT_CASES
-    from swpks.conformance.client.endpoint import ClientNotStarted, ProcessEndpoint
+    from swpks.conformance.client.endpoint import ClientNotStarted, CommandNotRun, ProcessEndpoint
     from swpks.conformance.client.run import ClientRun
 
     _demand_one_report_on_stdout(options)
@@ -120,7 +121,7 @@ def run_client(options: argparse.Namespace) -> int:
         return report_run(options, chosen.expected, run.findings(chosen.cases), lambda: _subject(run.name))
     except ClientNotStarted as error:
         refuse("conformance client", error)
-        return NO_SESSION
+        return NOT_RUN if isinstance(error, CommandNotRun) else NO_SESSION
 
 
 def _demand_one_report_on_stdout(options: argparse.Namespace) -> None:

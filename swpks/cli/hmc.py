@@ -35,6 +35,7 @@ import json
 import shlex
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +62,7 @@ from swpks.cli.hmc_system import SYSTEM_VERBS
 from swpks.cli.hmc_target import Target, only_at_system, refuse_system, store_folder, target_of
 from swpks.cli.parser import CommandParser, lines_elsewhere
 from swpks.cli.refusals import reason_of
+from swpks.cli.silence import noticed
 from swpks.cli.where import for_every_verb, socket_path, state_path
 from swpks.hmc.line_client import LAYOUT, escaped
 from swpks.hmc.names import ALSO_VERBS, LINES
@@ -74,6 +76,8 @@ OF_A_STORE: dict[str, Any] = {"serve": hmc_serve, "links": hmc_links, "sshd": hm
 """The verbs that need only the store, each with its module."""
 REPLACE = "replace"
 """The verb that works on a powered-off system, without its control channel."""
+_FOLLOWED = ("backup", "recover", "jobs")
+"""Verbs that follow a job at a console."""
 SAVED_ROOM = 1
 """Bytes for which a file must have room before the request is sent."""
 _NO_TARGET = "name the console: --store DIR (or SWPKS_HMC); or the server: --state DIR (or SWPKS_STATE)"
@@ -159,7 +163,10 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     """Send the request and print the answer; return the exit status."""
     end = _end(args, target)
     try:
-        return _carried_out(args, end)
+        # A command that follows a job may wait for days, and prints the progress of the job.
+        follows = target.store is not None and args.verb in _FOLLOWED
+        with nullcontext() if follows else noticed(f"hmc {args.verb}", args.timeout):
+            return _carried_out(args, end)
     except ConsoleRefused as error:
         return _refused(args, target, error)
     except hmc_console.FollowedJobFailed as error:

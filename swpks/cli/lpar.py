@@ -31,6 +31,7 @@ from swpks.cli.lpar_target import LparTarget, add_target_options, check_named, t
 from swpks.cli.lpar_update import UPDATE_FLAGS, update
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
+from swpks.cli.silence import noticed
 
 if TYPE_CHECKING:
     from swpks.cli.lpar_sought import Sought
@@ -87,7 +88,8 @@ def _run(args: argparse.Namespace) -> int:
         # Each session would wait for the HELLO of another kind of socket until its timeout.
         check_data_socket(args.socket, args.timeout, args.name)
     try:
-        return _carried_out(target, args)
+        with noticed(f"lpar {args.name} {args.verb}", args.timeout):
+            return _carried_out(target, args)
     except OpenRefused as error:
         from swpks.cli.lpar_reach import refused_open
 
@@ -189,6 +191,9 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
 
 def _add_update(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("variable", metavar="VAR", help=f"one of {', '.join(POLICIES)}; or any other name")
+    parser.add_argument(
+        "--any-name", action="store_true", help="send it even if VAR is similar to a name of these"
+    )
     parser.add_argument(
         "--auth", type=Path, metavar="F", help="8 bytes of flags, then the signed payload (default: stdin)"
     )

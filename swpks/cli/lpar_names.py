@@ -1,4 +1,4 @@
-"""Hints of `swpks lpar` for names that are similar to the name of a secure-boot variable."""
+"""Refusals and hints of `swpks lpar` for names that are similar to the name of a secure-boot variable."""
 
 from __future__ import annotations
 
@@ -8,39 +8,32 @@ from hcall_abi.near import near_question
 from hcall_abi.variables import POLICIES
 from hcall_client.guests.authvar import variable_label
 from hcall_client.guests.labels import describe_label
-from swpks.cli import streams
+from swpks.cli.lpar_values import UsageError
 
 _ALSO_LABELS = re.compile(r"\.(?:auth|esl)$|^:?(?:utf16:)?| \(Linux\)$", re.IGNORECASE)
 """Parts of a label, or of a file's name, that a user copies into the name of a variable."""
+_ANYWAY = "To change a variable of exactly this name, add --any-name: it is signed under the GUID of others"
 
 
-def warn_of_name(name: str, variable: str) -> None:
-    """Warn if a name is not, but may be meant as, the name of a secure-boot variable.
+def check_name(variable: str) -> None:
+    """Raise UsageError for a name that may be meant as the name of a secure-boot variable.
 
-    The warning goes to standard error, and the update is sent all the same.  Such a name is permitted, but
-    its update has to be signed under another GUID.
+    A refused name is permitted in the keystore, but its update has to be signed under another GUID.  An
+    update under a wrong name makes an object that no firmware reads.
     """
     if variable in POLICIES:
         return
     bare = _ALSO_LABELS.sub("", variable)
     known = {each.lower(): each for each in POLICIES}.get(bare.lower(), variable)
-    if known == variable:
-        near = near_question(variable, POLICIES)
-        if near or bare != variable:
-            streams.complain(
-                f"swpks lpar {name} update: warning: {variable!r} is no secure-boot variable{near}; they are "
-                f"{', '.join(POLICIES)}. Another name is another variable, signed under another GUID"
-            )
-    elif bare != variable:
-        streams.complain(
-            f"swpks lpar {name} update: warning: {variable!r} is another variable than {known}, and is "
-            f"signed under another GUID. For the secure-boot variable write the name alone: {known}"
-        )
-    else:
-        streams.complain(
-            f"swpks lpar {name} update: warning: {variable} is another variable than {known}, and is signed "
-            f"under another GUID: case counts. For the secure-boot variable write {known}"
-        )
+    if known != variable:
+        case = ": case counts" if bare == variable else ""
+        right = "for the secure-boot variable write the name alone" if bare != variable else "write"
+        reason = f"{variable!r} is another variable than {known}, and is signed under another GUID{case}"
+        raise UsageError(f"{reason}. {right[0].upper()}{right[1:]}: {known}. {_ANYWAY}")
+    near = near_question(variable, POLICIES)
+    if near or bare != variable:
+        reason = f"{variable!r} is no secure-boot variable{near}; they are {', '.join(POLICIES)}"
+        raise UsageError(f"{reason}. {_ANYWAY}")
 
 
 def label_of_variable(label: bytes | None) -> str:

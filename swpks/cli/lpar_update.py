@@ -16,7 +16,7 @@ from hcall_client.guests import authvar
 from swpks.cli.files import STANDARD
 from swpks.cli.lpar_doubts import warn_of_doubts
 from swpks.cli.lpar_files import foreign_form
-from swpks.cli.lpar_names import warn_of_name
+from swpks.cli.lpar_names import check_name
 from swpks.cli.lpar_values import UsageError, read_content
 from swpks.cli.lpar_verbs import OK, wait_flushed, who
 
@@ -32,10 +32,11 @@ SIGNED_FORM = (
 
 def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Change a secure-boot variable by an auth file, as Linux does for a write to `update`."""
+    if not args.any_name:
+        check_name(args.variable)
     _demand_input(args.auth)
     content = read_content(args.auth, "give the signed update by --auth F, or by a pipe")
     flags, payload = _taken_apart(content, args.flags, args.auth)
-    warn_of_name(args.name, args.variable)
     warn_of_doubts(args.name, payload)
     label, authorization = authvar.variable_label(args.variable), who(args)
     policy = authvar.variable_policy(args.variable) if args.policy is None else args.policy

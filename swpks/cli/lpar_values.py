@@ -27,6 +27,7 @@ from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import output, read_input
 from swpks.cli.inputs import content_of
 from swpks.cli.refusals import reason_of
+from swpks.cli.silence import reading_input
 
 CONSUMERS = {
     "firmware": Consumer.FIRMWARE,
@@ -230,9 +231,10 @@ def read_file(path: Path | None) -> bytes:
 
 @contextmanager
 def _reading(path: Path | None) -> Iterator[None]:
-    """Turn an error of the input into a UsageError."""
+    """Turn an error of the input into a UsageError; the wait for it is none for a server."""
     try:
-        yield
+        with reading_input():
+            yield
     except OSError as error:
         message = f"cannot read {path or 'standard input'}: {reason_of(error)}"
         raise UsageError(message, rules.COMMAND_FILE) from None

@@ -19,6 +19,12 @@ import signal
 import subprocess
 from contextlib import suppress
 
+NOT_RUN = {
+    126: ", by which the shell reports a file that it may not run: chmod +x it, or name its interpreter",
+    127: ", by which the shell reports a program that is not found: name its path, such as ./NAME",
+}
+"""The meaning of the shell's own exit statuses, with the way out."""
+
 
 class CommandGroup:
     """A command of the shell, and all programs that it starts in its process group."""

@@ -36,10 +36,7 @@ _OF_REAL_NUMBERS = {
     ),
 }
 """Remedies for verbs, of rules with a number of the real console: its lines print that number alone."""
-_OF_ONE = OF_ONE_SYSTEM | {
-    *("hmc.recovery-empty", "recovery.state", "recovery.complete", "system.operating"),
-    *_OF_REAL_NUMBERS,
-}
+_OF_ONE = OF_ONE_SYSTEM | {*_OF_REAL_NUMBERS}
 """Rules whose remedy is about the system of the command."""
 _STATE = re.compile(r"cannot reach the server at (/.+)/run/control\.sock: ")
 """The state folder in an error of a system that is away."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -107,6 +108,8 @@ class DiskBoot:
     console_ended: trio.Event = field(default_factory=trio.Event)
     _changed: trio.Event = field(default_factory=trio.Event)
     _began: float = -math.inf
+    _entered: float = -math.inf
+    _paused: bool = False
 
     def enter(self, stage: BootStage) -> None:
         """Note a stage of the boot; a new boot begins with FIRMWARE."""
@@ -115,8 +118,24 @@ class DiskBoot:
         self.tail.clear()
         if stage is BootStage.FIRMWARE:
             self._began = trio.current_time()
+        self._entered = trio.current_time()
         self.stage = stage
         self._wake()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock of the time limits for the length of a block.
+
+        The guest stands still in it and waits for the partition's server, which may be away.
+        """
+        since, self._paused = trio.current_time(), True
+        self._wake()
+        try:
+            yield
+        finally:
+            away = trio.current_time() - since
+            self._began, self._entered, self._paused = self._began + away, self._entered + away, False
+            self._wake()
 
     async def read(self, console: trio.abc.ReceiveStream) -> None:
         """Read a copy of the guest's serial output, until QEMU closes it.
@@ -146,7 +165,7 @@ class DiskBoot:
         self._began = trio.current_time()
         while True:
             with trio.move_on_at(self._deadline()) as limit:
-                await self._wait_stage(self.stage)
+                await self._wait_change(self.stage)
             if limit.cancelled_caught:
                 if self.stage is BootStage.HANDED_OVER:
                     raise OtherKernel(self.kernel)
@@ -155,13 +174,16 @@ class DiskBoot:
                 return
 
     def _deadline(self) -> float:
+        if self._paused:
+            return math.inf
         if self.stage is BootStage.HANDED_OVER:
-            return trio.current_time() + KERNEL_LIMIT
+            return self._entered + KERNEL_LIMIT
         return self._began + self.limit if self.stage < BootStage.HANDED_OVER else math.inf
 
-    async def _wait_stage(self, stage: BootStage) -> None:
-        """Wait until the boot has another stage, or has failed at a prompt."""
-        while self.stage is stage and not self.failure:
+    async def _wait_change(self, stage: BootStage) -> None:
+        """Wait until the boot has another stage, its clock stops or goes on, or it has failed at a prompt."""
+        paused = self._paused
+        while self.stage is stage and self._paused is paused and not self.failure:
             if stage < BootStage.HANDED_OVER and self.tail.prompts:
                 self.fail("it waits at a prompt")
             else:

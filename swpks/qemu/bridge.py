@@ -53,7 +53,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from hcall_abi.calls import CALLS
 from hcall_abi.consumers import SecureBoot
@@ -192,6 +192,10 @@ class Bridge:
             **{at: self._hypervisor_call for gate in self._sites.gates for at in gate.hypervisor_calls},
         }
 
+    def _server_asked(self) -> AbstractContextManager[None]:
+        """Return the block of a request to the partition's server, in which the guest stands still."""
+        return nullcontext()
+
     def _is_gate(self, address: int) -> bool:
         return any(address in gate.hypervisor_calls for gate in self._sites.gates)
 
@@ -202,9 +206,11 @@ class Bridge:
         """
         # early_setup also runs after a kexec. Only a reset, which QEMU reports over QMP, is an IPL.
         if await self._was_reset():
-            await self._partition.ipl()
+            with self._server_asked():
+                await self._partition.ipl()
         await self._drop_calls()
-        mode = await self._partition.secure_boot()
+        with self._server_asked():
+            mode = await self._partition.secure_boot()
         await self._demand_no_reset()
         await self._advertise(mode)
         await self._step_from(stop, address)
@@ -281,7 +287,8 @@ class Bridge:
     async def _make(self, opcode: int, registers: tuple[int, ...]) -> HReturn:
         seen = SeenMemory(self._memory_size)
         request = await marshal_slowly(opcode, registers, seen, self.stub.read_memory)
-        answer = await self._partition.call(request)
+        with self._server_asked():
+            answer = await self._partition.call(request)
         if self._on_call:
             self._on_call(opcode, answer)
         await self._demand_no_reset()

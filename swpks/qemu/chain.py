@@ -43,6 +43,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.statuses import Status, status_name
 from swpks.qemu import devicetree
@@ -99,6 +101,10 @@ class ChainBridge(Bridge):
             reason = f"the boot loader's entry 0x{entry:X} is {taken}: link it to another address"
             raise LoaderUnsuitable(f"{self._boot.disk}: {reason}")
 
+    def _server_asked(self) -> AbstractContextManager[None]:
+        """Return the block of a request: the time limits of the boot do not count a server's absence."""
+        return self._boot.paused()
+
     async def _begin(self) -> None:
         points = self._kernel_points().addresses
         self._kernel = BreakpointGroup(self.stub, set(points) - self._entries())
@@ -130,7 +136,8 @@ class ChainBridge(Bridge):
         await self._step_from(stop, address)
 
     async def _restart(self) -> None:
-        await self._partition.ipl()
+        with self._server_asked():
+            await self._partition.ipl()
         await self._drop_calls()
         await self._start.clear()
         await self._kernel.clear()
@@ -145,7 +152,8 @@ class ChainBridge(Bridge):
         """
         if await self.stub.read_memory(address, len(self._boot.loader.code)) == self._boot.loader.code:
             (entry,) = await self.stub.read("r5")
-            mode = await self._partition.secure_boot()
+            with self._server_asked():
+                mode = await self._partition.secure_boot()
             await self._demand_no_reset()
             self._calling = True
             await self._install(ClientInterface(self.stub, stop, entry, self._handle_in_call), mode)

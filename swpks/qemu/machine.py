@@ -24,6 +24,7 @@ from hcall_abi.rules.service import COMMAND_FILE
 from hcall_abi.scarcity import scarcity_of
 from swpks.qemu.cleanup import Cleanup
 from swpks.qemu.errors import MachineFailed
+from swpks.qemu.initrd import check_initrd
 from swpks.qemu.warnings import passed_on
 
 PROGRAM = "qemu-system-ppc64"
@@ -33,13 +34,6 @@ DISK_BOARD = "pseries"
 """The machine that boots from a disk, with SLOF as its firmware; VOF has no disks."""
 CPU = "power9"
 MEMORY = "1G"
-_ELF = b"\x7fELF"
-# The kernel unpacks "newc" archives, plain or packed by one of its decompressors. It skips zeros before one.
-_INITRAMFS = (
-    *(b"070701", b"070702", b"\0\0\0\0"),
-    *(b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"BZh", b"\x5d\0\0", b"\x89LZO", b"\x02\x21\x4c\x18"),
-)
-"""The first bytes of an initramfs: newc, zeros; gzip, xz, zstd, bzip2, lzma, lzo, lz4."""
 COMMAND_LINE = "console=hvc0"
 TERMINAL = "mon:stdio"
 """The console on this terminal, with QEMU's escape character Ctrl-A (x ends QEMU, h lists the keys)."""
@@ -145,23 +139,6 @@ def check(machine: QemuMachine) -> None:
             raise OperatorError(COMMAND_FILE, f"{needed} may not be read by this user")
     if machine.initrd:
         check_initrd(machine.initrd)
-
-
-def check_initrd(path: Path) -> None:
-    """Raise OperatorError for an initramfs that is empty, that is a kernel, or that is no archive.
-
-    A kernel skips an unknown archive with one line of its log, and panics later without a root.
-    """
-    with path.open("rb") as file:
-        first = file.read(8)
-    if not first:
-        raise OperatorError(COMMAND_FILE, f"{path}: the initramfs is empty: it has 0 bytes")
-    if first.startswith(_ELF):
-        reason = "an ELF file, such as a kernel; an initramfs is a cpio archive, usually compressed"
-        raise OperatorError(COMMAND_FILE, f"{path}: {reason}")
-    if not first.startswith(_INITRAMFS):
-        reason = "no initramfs: the file is no cpio archive, and not one packed by gzip, xz, zstd or lz4"
-        raise OperatorError(COMMAND_FILE, f"{path}: {reason}; make it by `cpio -o -H newc`")
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ refused, because its label is taken.  The server counts each call that ran.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from trio.testing import MockClock
 
 from hcall_abi.calls import Opcode
 from hcall_abi.frames import GoodbyeReason, OpenStatus
+from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import Authorization, read_object, set_password, write_object
 from hcall_client.channel import Target
 from hcall_client.errors import NotReached, OpenRefused, ServerNotProven, SessionEnded
@@ -331,6 +333,17 @@ def test_an_address_or_a_reason(tmp_path: Path) -> None:
 
 def test_an_error_of_a_socket_names_its_path(tmp_path: Path) -> None:
     """Python's own error leaves the path out, so the client adds it."""
-    for name in ("none.sock", "long" * 40):
+    for name in ("none.sock", "long" * 20):
         with pytest.raises(OSError, match=name):
             connect_unix(tmp_path / name)
+
+
+def test_a_path_that_is_too_long(tmp_path: Path) -> None:
+    """The error of a very long path has its length, the limit and the remedy, and is short itself."""
+    path = tmp_path / ("deep/" * 200) / "where.sock"
+    for ask in (locate_at(path, "lpar1"), lambda: BlockingChannel.connect(path)):
+        with pytest.raises(OSError, match=r"path has \d+ bytes, and .* socket .*107 at most") as caught:
+            ask()
+        assert caught.value.errno == errno.ENAMETOOLONG
+        assert "use a shorter folder, or a symbolic link" in str(caught.value)
+        assert len(str(caught.value)) < 600

@@ -12,7 +12,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
 from hcall_client.guests import authvar
 from swpks.cli.lpar_files import foreign_form
-from swpks.cli.lpar_names import warn_of_name
+from swpks.cli.lpar_names import check_name
 from swpks.cli.lpar_update import update as run_update
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.main import main
@@ -47,7 +47,8 @@ def files():
 
 def options(path, variable="db"):
     """Return parsed options of an update."""
-    return SimpleNamespace(name="lpar1", variable=variable, auth=path, flags=None, policy=None, wait=False)
+    words = {"any_name": False, "flags": None, "policy": None, "wait": False}
+    return SimpleNamespace(name="lpar1", variable=variable, auth=path, **words)
 
 
 def test_a_file_of_another_kind(tmp_path):
@@ -75,17 +76,19 @@ def test_right_and_unknown_files_have_no_foreign_form():
         (":utf16:db (Linux)", "write the name alone: db"),
         ("db.auth", "write the name alone: db"),
         ("x.auth", "they are PK, KEK, db, dbx, grubdb, grubdbx, sbat, moduledb, trustedcadb"),
-        ("DB", "DB is another variable than db"),
+        ("DB", "'DB' is another variable than db"),
         ("db", ""),
         ("mine", ""),
     ],
 )
-def test_a_name_that_is_probably_wrong(variable, expected, capsys):
-    """A label, a file name or a misspelt name gives a warning."""
-    warn_of_name("lpar1", variable)
-    said = capsys.readouterr().err
-    assert expected in said
-    assert bool(said) == bool(expected)
+def test_a_name_that_is_probably_wrong(variable, expected):
+    """A label, a file name or a misspelt name is refused, with the option that sends the update anyway."""
+    if not expected:
+        check_name(variable)
+        return
+    with pytest.raises(UsageError, match="add --any-name: it is signed under the GUID of others") as caught:
+        check_name(variable)
+    assert expected in caught.value.message
 
 
 def test_an_update_from_a_terminal(monkeypatch):

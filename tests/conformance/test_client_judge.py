@@ -187,9 +187,7 @@ def test_a_report_file_that_is_full_loses_no_other_form(
     [
         ("exit 7", "its exit status is 7"),
         ("kill -9 $$", "SIGKILL"),
-        ("exec 2>/dev/null; no-such-program", "its exit status is 127, by which the shell reports a program"),
-        ("exec 2>/dev/null; no-such-program", "such as ./NAME"),
-        ("exec 2>/dev/null; /dev/null", "its exit status is 126, by which the shell reports a file"),
+        ("echo hello; exit 127", "came 'hello' (no line of the line protocol begins so)"),
         ("echo hello; read line", "came 'hello' (no line of the line protocol begins so)"),
         ("echo closed; read line", "is not `ready NAME`: closed"),
         ("read line; printf ready", "the end of the client behind 'ready'"),
@@ -202,6 +200,29 @@ def test_a_client_that_does_not_start(command: str, reason: str, capsys: pytest.
     said = capsys.readouterr().err
     assert reason in said
     assert "rule conformance.client:" in said
+
+
+@pytest.mark.parametrize(
+    "command,reason",
+    [
+        (
+            "exec 2>/dev/null; no-such-program",
+            "is 127, by which the shell reports a program",
+        ),
+        (
+            "exec 2>/dev/null; /dev/null",
+            "is 126, by which the shell reports a file that",
+        ),
+    ],
+)
+def test_a_command_that_the_shell_cannot_run(
+    command: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that is not found, or not executable, is a fault of the operator and not of the client."""
+    assert main(["conformance", "client", "--exec", command]) == 2
+    said = capsys.readouterr().err
+    assert f"swpks conformance client: --exec: the exit status {reason}" in said
+    assert "[operator fault; rule command.usage:" in said
 
 
 @pytest.mark.usefixtures("not_measured")

@@ -38,7 +38,11 @@ async def test_a_replaced_service_processor(manual: Stand, autojump_clock: trio.
 async def test_a_system_that_has_its_stores_is_not_recovered(manual: Stand) -> None:
     """R-45: For a system that has its stores, the job fails, and the line reports the failure."""
     output = await manual.refused("chsysstate -r sys -m S -o recover")
-    assert output.split("\n")[-1].startswith("SWPK0110 job ")
+    failed = output.split("\n")[-1]
+    assert failed.startswith("SWPK0110 job ")
+    assert "; `swpks hmc health -m S` shows whether it works; " in failed
+    assert "swpks hmc restore FILE -m S`" in failed
+    assert "remove the cause" not in failed
     assert await manual.done("lssyscfg -r lpar -m S -F name,keystore_kbytes") == "lpar1,64"
 
 

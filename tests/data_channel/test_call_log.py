@@ -70,6 +70,19 @@ def test_each_call_has_a_line() -> None:
     assert [refusal.rule.id for refusal in guest.refusals] == ["object.new", "call.served"]
 
 
+def test_a_confirmed_removal_is_no_refusal() -> None:
+    """CONFIRM of a removal: H_NOT_FOUND with r4 = 1 is a success. The log blames no rule and no guest."""
+    guest = Logged(started())
+    guest.write(3, b"disk-key", b"0123456789")
+    guest.remove(3, b"disk-key")
+    guest.flush()
+    with logged(EVENT) as lines:
+        guest.confirm(3, b"disk-key")
+    assert (lines[0]["status"], lines[0]["results"]) == ("H_NOT_FOUND", {"flushed": 1})
+    assert "rule_id" not in lines[0]
+    assert guest.refusals == []
+
+
 def test_a_password_that_is_set_is_no_label() -> None:
     """The log hides a label that has bytes of a password that is set."""
     guest = Logged(started())

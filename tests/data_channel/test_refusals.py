@@ -26,8 +26,7 @@ from hcall_server.control_channel.metrics import exposition
 from hcall_server.data_channel.conversation import ServerConversation
 from hcall_server.data_channel.opening import ListenerFacts
 from hcall_server.data_channel.refusals import log_refusal
-from hcall_server.hcalls.refusals import Refusal, refusal_of
-from hcall_server.keystore.refusals import NotFound
+from hcall_server.hcalls.refusals import Refusal
 from hcall_server.keystore.signed import Doubt
 from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
@@ -279,15 +278,3 @@ def test_updates_that_hardware_may_refuse_are_bounded(machine: Machine, time: Ti
     assert counts == {"dbx": FIRST + BURST, "db": 1, "another name": 2}
     assert {line["event"] for line in lines} == {"signed_update.doubted"}
     assert lines[-1]["reasons"] == ["reason one", "reason two"]
-
-
-def test_the_confirm_of_a_removal_is_no_refusal(time: Time) -> None:
-    """H_NOT_FOUND with r4=1 is the good answer to a CONFIRM after a removal, so it is not logged."""
-    log = PeerLog(Noise(time).of("lpar1"), logs.Log())
-    confirm = int(Opcode.CONFIRM_OBJECT_FLUSHED)
-    gone = refusal_of(Opcode.CONFIRM_OBJECT_FLUSHED, NotFound("no such object"))
-    assert gone.is_answer
-    with logged("hcall.refused") as lines:
-        log_refusal(log, gone, confirm)
-        log_refusal(log, refusal_of(Opcode.READ_OBJECT, NotFound("no such object")), int(Opcode.READ_OBJECT))
-    assert [line["hcall"] for line in lines] == ["READ_OBJECT"]

@@ -63,6 +63,8 @@ def unhealthy(console: BlockingConsole) -> None:
     health = until(lambda: next((h for h in [console.call(show_health())] if not h.ok), None))
     assert health.writeback.state == "retrying"
     assert str(health.writeback.last_error) in health.reasons[0]
+    remedy = "put it back; if it is deleted: stop the server, swpks hmc replace service-processor --state "
+    assert remedy in health.reasons[0]
 
 
 def replace(path: Path) -> None:

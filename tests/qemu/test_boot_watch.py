@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,25 @@ async def test_a_kernel_that_never_starts(autojump_clock: trio.testing.MockClock
     with pytest.raises(OtherKernel, match="vmlinux"):
         await watched.wait_failed()
     assert trio.current_time() - began == pytest.approx(KERNEL_LIMIT)
+
+
+@pytest.mark.parametrize("stage", [BootStage.FIRMWARE, BootStage.LOADER, BootStage.HANDED_OVER])
+async def test_a_server_that_is_away(autojump_clock: trio.testing.MockClock, stage: BootStage) -> None:
+    """The time in which the guest waits for its server counts for neither limit."""
+    began, watched = trio.current_time(), boot()
+    limit = KERNEL_LIMIT if stage is BootStage.HANDED_OVER else BOOT_LIMIT
+
+    async def go_on() -> None:
+        await trio.sleep(limit - 1)
+        with watched.paused():
+            await trio.sleep(3 * limit)
+
+    async with trio.open_nursery() as nursery:
+        watched.enter(stage)
+        nursery.start_soon(go_on)
+        with suppress(OtherKernel):
+            await watched.wait_failed()
+    assert trio.current_time() - began == pytest.approx(4 * limit)
 
 
 async def test_a_running_kernel_has_no_limit(autojump_clock: trio.testing.MockClock) -> None:

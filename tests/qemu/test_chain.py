@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -226,10 +227,7 @@ async def test_a_reset_in_a_call_from_outside(tmp_path: Path) -> None:
 
 
 async def test_a_reset_while_the_partition_answers(tmp_path: Path) -> None:
-    """R-77: After a reset, the answer to an older call is dropped.
-
-    Its registers would go to the new boot, which begins with an IPL.
-    """
+    """R-77: After a reset, the answer to an older call is dropped: it would go to the new boot."""
     rig = ChainRig(tmp_path)
 
     def reset() -> None:
@@ -240,6 +238,26 @@ async def test_a_reset_while_the_partition_answers(tmp_path: Path) -> None:
     assert rig.partition.ipls == 2
     assert rig.boot.stage is BootStage.KERNEL
     assert [name for name, _ in rig.calls] == ["GET_CONFIG", "GET_CONFIG", "GEN_PASSWORD", "GET_CONFIG"]
+
+
+async def test_the_limits_stand_still_at_each_request(tmp_path: Path) -> None:
+    """The boot's clock stands still at IPL, mode and h-calls."""
+    rig = ChainRig(tmp_path)
+    paused: list[tuple[str, bool]] = []
+
+    def watched(name: str) -> Callable[..., Awaitable[object]]:
+        inner = getattr(rig.partition, name)
+
+        async def request(*arguments: object) -> object:
+            paused.append((name, rig.boot._deadline() == math.inf))
+            return await inner(*arguments)
+
+        return request
+
+    for name in ("ipl", "secure_boot", "call"):
+        setattr(rig.partition, name, watched(name))
+    await rig.run()
+    assert set(paused) == {("ipl", True), ("secure_boot", True), ("call", True)}
 
 
 async def test_a_lock_of_the_loader_that_fails_is_reported(tmp_path: Path) -> None:

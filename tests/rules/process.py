@@ -198,7 +198,7 @@ def _empty_password(folder: Path) -> Rule:
 def _no_auth_file(folder: Path) -> Rule:
     file = folder / "PK.auth"
     file.write_bytes(bytes(8))
-    given = argparse.Namespace(auth=file, flags=None)
+    given = argparse.Namespace(any_name=True, auth=file, flags=None)
     return refused(lpar_update.update, mock.Mock(), given)
 
 

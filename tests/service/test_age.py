@@ -104,6 +104,7 @@ def test_empty_nvram_with_a_mark_is_no_new_system(slots: list[bytes], accept: bo
     nvram.mark.held = slots
     with pytest.raises(NvramError, match="it is empty, but its high-water mark says") as caught:
         AgeCheck(nvram, accept_older=accept).demand_new()
+    assert caught.value.message.endswith("swpks hmc replace service-processor --state DIR")
     assert caught.value.rule.id == "nvram.age"
 
 

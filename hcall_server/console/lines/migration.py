@@ -20,9 +20,11 @@ from hcall_server.console.grammar import NO_RESULTS
 from hcall_server.console.lines import ignored
 from hcall_server.console.lines.line import SYSTEM, Line, LineCommand, named_at, numbered, owner_of
 from hcall_server.console.options import Option, Syntax, switch
+from hcall_server.console.way_out import way_out
 
 if TYPE_CHECKING:
     from hcall_server.console.jobs import Job
+    from hcall_server.console.migrations import MigrationStatus
     from hcall_server.console.systems import KnownSystem
 
 _OTHER_CONSOLE = "--ip"
@@ -64,12 +66,37 @@ async def _notice_late(line: Line, name: str) -> None:
     await line.say(f"{name}: no answer of {line.known.name} and {_target(line).name} for {LATE:g} s; waiting")
 
 
-async def _follow(line: Line, job: Job) -> None:
-    """Follow a job to its end.
+async def _notice_wait(line: Line, job: Job, name: str) -> None:
+    """Print the way out, once, if the job waits for a system."""
+    while True:
+        before = job.waiting
+        await trio.sleep(LATE)
+        if before and job.waiting == before:
+            await line.say(f"{name}: waits ({before}); {way_out(_attempt(line, name))}")
+            return
+
+
+def _attempt(line: Line, name: str) -> MigrationStatus | None:
+    """Return the attempt of a partition from or to the system of the line, None if there is none."""
+    return next((each for each in line.console.migrations.status(line.known) if each.name == name), None)
+
+
+async def _follow(line: Line, job: Job, name: str) -> None:
+    """Follow the job about a partition to its end.
 
     If the job has failed, raise OperatorError with the rule of the failure.
     """
-    await line.console.jobs.follow(job, line.caller.progress)
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_notice_wait, line, job, name)
+        # The nursery would wrap the error of a command that has gone into an exception group.
+        try:
+            await line.console.jobs.follow(job, line.caller.progress)
+        except Exception as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     if job.state == "failed":
         reason = job.lines[-1] if job.lines else "no reason is known"
         # The rule of the failure has a number and a remedy of its own.  They help more than those of
@@ -78,9 +105,9 @@ async def _follow(line: Line, job: Job) -> None:
         raise OperatorError(rule, f"job {job.number} ({job.kind}) failed: {reason}", advised=job.advised)
 
 
-async def _finish(line: Line, result: Job | str) -> None:
+async def _finish(line: Line, result: Job | str, name: str) -> None:
     """Follow the job that an order returned, or print the text that it returned."""
-    await (line.say(result) if isinstance(result, str) else _follow(line, result))
+    await (line.say(result) if isinstance(result, str) else _follow(line, result, name))
 
 
 # migrlpar
@@ -94,7 +121,7 @@ async def _validate(line: Line, name: str) -> None:
 async def _migrate(line: Line, name: str) -> None:
     named_at(line, await line.system(), name)
     migrate = partial(line.console.migrations.migrate, line.known, _target(line), name)
-    await _follow(line, await _with_notice(line, name, migrate))
+    await _follow(line, await _with_notice(line, name, migrate), name)
 
 
 async def _stop(line: Line, name: str) -> None:
@@ -109,7 +136,7 @@ async def _recover(line: Line, name: str) -> None:
     force = "--force" in line.options
     recovered = await line.console.migrations.recover(line.known, name, force=force)
     try:
-        await _finish(line, recovered)
+        await _finish(line, recovered, name)
     except OperatorError as failed:
         if failed.rule is not moving.MIGRATION_FAILED or not (owner := owner_of(line, name)):
             raise
@@ -129,7 +156,7 @@ async def _validate_restart(line: Line, name: str) -> None:
 
 async def _restart(line: Line, name: str) -> None:
     restart = partial(line.console.migrations.restart, line.known, _target(line), name)
-    await _follow(line, await _with_notice(line, name, restart))
+    await _follow(line, await _with_notice(line, name, restart), name)
 
 
 async def _cleanup(line: Line, name: str) -> None:
@@ -137,11 +164,11 @@ async def _cleanup(line: Line, name: str) -> None:
 
 
 async def _cancel(line: Line, name: str) -> None:
-    await _finish(line, await line.console.migrations.cancel(line.known, name))
+    await _finish(line, await line.console.migrations.cancel(line.known, name), name)
 
 
 async def _recover_restart(line: Line, name: str) -> None:
-    await _finish(line, await line.console.migrations.recover_restart(line.known, name))
+    await _finish(line, await line.console.migrations.recover_restart(line.known, name), name)
 
 
 _RESTART: Mapping[str, Work] = {

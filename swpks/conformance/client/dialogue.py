@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from swpks.conformance.case import Deviation
-from swpks.conformance.client.endpoint import ClientNotStarted, Endpoint
+from swpks.conformance.client.endpoint import ClientNotStarted, CommandNotRun, Endpoint
 from swpks.conformance.client.lines import LONGEST_LINE, VERSION, Report, read_report
 
 PATIENCE = 5.0
@@ -57,7 +57,10 @@ class LineClient:
         self.name = ""
 
     def begin(self) -> None:
-        """Start the client unless it runs; ClientNotStarted if it does not answer `begin`."""
+        """Start the client unless it runs; ClientNotStarted if it does not answer `begin`.
+
+        CommandNotRun if the shell has not found the command, or may not run it.
+        """
         if self._endpoint is not None:
             return
         self._endpoint = self._start()
@@ -66,7 +69,11 @@ class LineClient:
             self.command(f"begin {VERSION}")
             report = self.report()
         except Deviation as error:
+            ended = isinstance(error, Silent) and not error.waited and not self._received
+            not_run = self._endpoint.not_run() if ended else ""
             self.stop(kill=True)
+            if not_run:
+                raise CommandNotRun(not_run) from None
             flush = f"; {_FLUSH}" if isinstance(error, Silent) and error.waited else ""
             raise ClientNotStarted(f"no answer to `begin {VERSION}`: {error}{flush}") from None
         if report.kind != "ready":

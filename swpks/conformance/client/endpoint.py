@@ -8,25 +8,26 @@ import subprocess
 from abc import ABC, abstractmethod
 
 from hcall_abi.errors import PeerError
-from hcall_abi.rules.service import CONFORMANCE_CLIENT
-from swpks.conformance.group import CommandGroup
+from hcall_abi.rules.rule import Rule
+from hcall_abi.rules.service import COMMAND_USAGE, CONFORMANCE_CLIENT
+from swpks.conformance.group import NOT_RUN, CommandGroup
 
 END_SECONDS = 1.0
 """Seconds that a client has to end after `quit` and the end of its standard input."""
 
 
-_NOT_RUN = {
-    126: ", by which the shell reports a file that it may not run: chmod +x it, or name its interpreter",
-    127: ", by which the shell reports a program that is not found: name its path, such as ./NAME",
-}
-"""The meaning of the shell's own exit statuses, with the way out."""
-
-
 class ClientNotStarted(PeerError):
     """The client could not be started, or did not answer the command `begin`."""
 
+    def __init__(self, message: str, rule: Rule = CONFORMANCE_CLIENT) -> None:
+        super().__init__(rule, message)
+
+
+class CommandNotRun(ClientNotStarted):
+    """The shell could not run the command of the client: the operator's fault, no client was judged."""
+
     def __init__(self, message: str) -> None:
-        super().__init__(CONFORMANCE_CLIENT, message)
+        super().__init__(message, COMMAND_USAGE)
 
 
 class Endpoint(ABC):
@@ -42,6 +43,10 @@ class Endpoint(ABC):
     def fate(self) -> str:
         """Return in words how the client ended; the judge calls it after the end of the client's output."""
 
+    def not_run(self) -> str:
+        """Return why the shell could not run the client's command; "" if it could."""
+        return ""
+
     @abstractmethod
     def end(self, *, kill: bool) -> None:
         """End the client and close both descriptors."""
@@ -56,6 +61,7 @@ class ProcessEndpoint(Endpoint):
     """A client in its own process, which the shell starts; it shares the judge's standard error."""
 
     def __init__(self, command: str) -> None:
+        self._command = command
         # The command gets a group of its own: the shell may start the client as a child, and both have to
         # end.
         self._group = CommandGroup(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -79,7 +85,13 @@ class ProcessEndpoint(Endpoint):
             return "it has closed its standard output and still runs"
         if status < 0:
             return f"it was ended by {signal.Signals(-status).name}"
-        return f"its exit status is {status}{_NOT_RUN.get(status, '')}"
+        return f"its exit status is {status}{NOT_RUN.get(status, '')}"
+
+    def not_run(self) -> str:
+        """Return the meaning of the shell's own exit statuses, 126 and 127; "" for all others."""
+        status = self._group.status_within(END_SECONDS)
+        found = NOT_RUN.get(status or 0, "")
+        return f"--exec: the exit status is {status}{found}: {self._command}" if found else ""
 
     def end(self, *, kill: bool) -> None:
         """End the client: close its pipes, and send SIGKILL if it still runs after `END_SECONDS`.

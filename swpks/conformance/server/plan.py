@@ -57,7 +57,7 @@ from swpks.conformance.case import (
     NotRun,
     RunStage,
 )
-from swpks.conformance.group import CommandGroup
+from swpks.conformance.group import NOT_RUN, CommandGroup
 from swpks.conformance.server.connection import EndOfStream, NoAnswer, RawConnection, ServerPlace
 from swpks.conformance.server.judged import CONSUMERS, SHOWN, Facts, Judged
 
@@ -316,7 +316,8 @@ def ipl_by(command: str, seconds: float) -> Callable[[], None]:
                 message = f"--ipl: the command has not ended within {seconds:g} s, and was ended: {command}"
                 raise OperatorError(COMMAND_USAGE, f"{message}; for more time: --ipl-timeout S")
             if status:
-                raise OperatorError(COMMAND_USAGE, f"--ipl: the command ended with {status}: {command}")
+                reason = f"{status}{NOT_RUN.get(status, '')}"
+                raise OperatorError(COMMAND_USAGE, f"--ipl: the command ended with {reason}: {command}")
         except BaseException:
             group.kill()
             raise
