@@ -6,7 +6,8 @@ import re
 
 # An IPv6 address stands in brackets. Otherwise one of its colons could be taken for the colon before the
 # port.
-_PLACE = re.compile(r"unix:(.+)|tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.DOTALL)
+_HOST_PORT = r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})"
+_PLACE = re.compile(rf"unix:(.+)|tcp:{_HOST_PORT}", re.DOTALL)
 
 
 def is_host(text: str) -> bool:
@@ -29,6 +30,17 @@ def is_place(text: str) -> bool:
     if found is None or "\0" in text:
         return False
     return bool(found[1]) or (is_host(found[2] or found[3]) and 1 <= int(found[4]) <= 0xFFFF)
+
+
+def host_and_port(text: str) -> tuple[str, int] | None:
+    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; port 0 is one too.
+
+    None for another form, and for a host that can't be looked up.
+    """
+    found = re.fullmatch(_HOST_PORT, text)
+    if found is None or int(found[3]) > 0xFFFF or not is_host(found[1] or found[2]):
+        return None
+    return found[1] or found[2], int(found[3])
 
 
 def is_loopback(host: str) -> bool:

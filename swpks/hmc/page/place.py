@@ -6,11 +6,10 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-from hcall_abi.addresses import is_host, is_loopback
+from hcall_abi.addresses import host_and_port, is_loopback
 from hcall_abi.errors import OperatorError, PeerError
 from hcall_abi.rules import hmc as rules
 
-_PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]{1,5})?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHOWN = 80
@@ -34,16 +33,16 @@ def place_of(text: str, *, insecure: bool) -> PagePlace:
 
     OperatorError for another form, and for a host beyond loopback without `insecure`.
     """
-    found = _PLACE.fullmatch(text)
-    host = (found[1] or found[2]) if found else ""
-    if found is None or int(found[3]) > 0xFFFF or not is_host(host):
+    place = host_and_port(text)
+    if place is None:
         told = f"--page {text[:_SHOWN]!r} is no HOST:PORT, such as 127.0.0.1:8080"
         raise OperatorError(rules.HMC_PAGE_PLACE, told, advised=True)
+    host, port = place
     if not insecure and not is_loopback(host):
         message = f"--page {text[:_SHOWN]!r}: every host that reaches {host} could read the page"
         advice = "take 127.0.0.1, or permit it by --insecure-listen"
         raise OperatorError(rules.HMC_PAGE_LOOPBACK, f"{message}; {advice}", advised=True)
-    return PagePlace(host, int(found[3]))
+    return PagePlace(host, port)
 
 
 def demand_host(place: PagePlace, given: list[str]) -> None:

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hcall_abi.addresses import is_host, is_loopback
+from hcall_abi.addresses import host_and_port, is_loopback
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import door as rules
 from hcall_server import __version__
@@ -30,7 +29,6 @@ from hcall_server.machine.logs import Log
 from swpks.hmc.sshd import account, config, layout, passwords
 from swpks.hmc.sshd.shell import DoorPlaces
 
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _PRIVILEGE = Path("/run/sshd")
 """The empty folder that sshd needs if root runs it; Debian's service makes it."""
 
@@ -52,16 +50,16 @@ class DoorSettings:
 
 def address(text: str, *, insecure: bool) -> tuple[str, int]:
     """Return host and port of HOST:PORT; OperatorError for another form, or for a host beyond loopback."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None or int(found[3]) > 0xFFFF or not is_host(found[1] or found[2]):
+    place = host_and_port(text)
+    if place is None:
         message = f"--listen {text!r} is no HOST:PORT; write 127.0.0.1:2222, or [::1]:2222"
         raise OperatorError(rules.DOOR_LISTEN, message, advised=True)
-    host = found[1] or found[2]
+    host, port = place
     if not insecure and not is_loopback(host):
         message = f"--listen {text!r}: every host that reaches {host} could try to log in"
         advice = "take 127.0.0.1, or permit it by --insecure-listen"
         raise OperatorError(rules.DOOR_LISTEN, f"{message}; {advice}", advised=True)
-    return host, int(found[3])
+    return host, port
 
 
 def run(settings: DoorSettings, announce: Announce) -> None:
