@@ -78,7 +78,7 @@ ROOMS: dict[str, set[str]] = {
     )
     | {"swpks.hmc"}
     | _VERSION,
-    "swpks.hmc.page": _server("control_channel.http", "data_channel.sockets", "machine.logs")
+    "swpks.hmc.page": _server("control_channel.http", "data_channel.sockets", "machine.logs", "machine.noise")
     | {"swpks.hmc"}
     | _VERSION,
     "swpks.hmc": _server("console", "folders", "process", "machine.logs", "data_channel.sockets")

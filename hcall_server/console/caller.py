@@ -21,7 +21,8 @@ def file_refused(finding: str) -> OperatorError:
     # The command sends no error number, so this function recognises an existing file by the text.
     if finding.endswith(f": {os.strerror(errno.EEXIST)}"):
         return OperatorError(rules.HMC_FILE, f"{finding}; use --force to replace it", advised=True)
-    return OperatorError(rules.HMC_FILE, finding)
+    # The refusal of the SSH door has its own remedy: no path of a client is possible there.
+    return OperatorError(rules.HMC_FILE, finding, advised=": at this door, " in finding)
 
 
 class LineCaller(Protocol):

@@ -29,3 +29,13 @@ def stop_signals() -> set[signal.Signals]:
     """
     # SIGINT has no default action to test, because Python has installed its own handler.
     return _ALWAYS | {each for each in _UNLESS_IGNORED if signal.getsignal(each) is signal.SIG_DFL}
+
+
+def hold_stop_signals() -> None:
+    """Block the stop signals for the rest of this process, from its main thread.
+
+    A process that stops at once calls it when its first signal has come.  Signals often come twice: a closed
+    terminal and `timeout` do so.  When the event loop is closed, a second one would end the process before
+    its files are removed.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ALWAYS | _UNLESS_IGNORED)

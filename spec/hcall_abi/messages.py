@@ -84,6 +84,11 @@ _GROUPS: Mapping[int, tuple[str, ...]] = {
         "system.identity",
         "hmc.where",
         "hmc.system-name-new",
+        "hmc.watchers",
+        "hmc.page-place",
+        "hmc.page-loopback",
+        "hmc.page-packages",
+        "hmc.page-host",
     ),
     300: (
         "name.form",

@@ -46,6 +46,11 @@ _SYSTEMS = {
     "hmc.system-known": "`swpks hmc systems` lists the systems; add one: `swpks hmc add-system WHERE`",
     "hmc.system-named": "name the system with -m; `swpks hmc systems` lists them",
     "hmc.file": "name a file that you can read, or a path where you can write",
+    "hmc.watchers": "end another `swpks hmc status --watch`, or wait until one ends",
+    "hmc.page-place": "write --page 127.0.0.1:8080, or [::1]:8080",
+    "hmc.page-loopback": "take 127.0.0.1, or permit it by --insecure-listen",
+    "hmc.page-packages": "install swpks with its extra: pip install 'swpks[console]'",
+    "hmc.page-host": "use the address of --page, or name the host in --page",
     "console.served": (
         "start that system (`swpks serve --state DIR`), or correct its place (`swpks hmc add-system WHERE`)"
     ),

@@ -80,7 +80,5 @@ def _secret(passphrase: str | None) -> str | None:
         return None
     check_text("passphrase", passphrase)
     if not SHORTEST_PASSPHRASE <= len(passphrase) <= LONGEST_PASSPHRASE:
-        raise OperatorError(
-            rules.SNAPSHOT_PASSPHRASE, f"the passphrase has {len(passphrase)} characters: choose another one"
-        )
+        raise OperatorError(rules.SNAPSHOT_PASSPHRASE, f"the passphrase has {len(passphrase)} characters")
     return passphrase

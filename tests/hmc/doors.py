@@ -11,6 +11,8 @@ from pathlib import Path
 
 import paramiko  # type: ignore[import-untyped]
 
+from swpks.hmc.sshd import layout
+from swpks.testing import ConsoleProcess, ServerProcess
 from swpks.testing.own_process import OwnProcess
 
 PASSWORD = "abc123"
@@ -94,3 +96,32 @@ class Shell:
         stdin.channel.shutdown_write()
         out, err = stdout.read().decode(), stderr.read().decode()
         return stdout.channel.recv_exit_status(), out, err
+
+
+class Doors:
+    """A system, its console, and one door of each kind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.system = ServerProcess(folder / "sys1", ["lpar1:64", "lpar2:16"])
+        self.console = ConsoleProcess(folder / "hmc")
+        secrets = password_file(folder)
+        self.passwords = DoorProcess(self.console.store, "--password-file", str(secrets), name="pw")
+        self.keys = DoorProcess(self.console.store, name="keys")
+
+    def start(self) -> None:
+        """Start all of them."""
+        self.system.start()
+        self.console.systems = [f"sys1={self.system.control_socket}"]
+        self.console.start().log_lines("system.connected")
+        key = self.folder / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        self.passwords.spawn()
+        self.keys.spawn()
+        keys = self.console.store / "ssh" / layout.AUTHORIZED
+        keys.write_text(key.with_suffix(".pub").read_text())
+
+    def end(self) -> None:
+        """Kill all of them."""
+        for each in (self.passwords, self.keys, self.console, self.system):
+            each.kill()

@@ -127,7 +127,7 @@ def test_no_console_and_no_system(run, environment, tmp_path) -> None:
 def test_words_that_are_lines(environment, tmp_path) -> None:
     """A line is sent unchanged. At a system, chtskey and lstskey are verbs of ours and no lines."""
     store = str(tmp_path)
-    line = ["lssyscfg", "-r", "lpar", "--store", "x", "--json"]
+    line = ["lssyscfg", "-r", "lpar", "--filter", "x", "--json"]
     assert hmc_line.line_of(["--store", store, *line]) == (store, line)
     assert hmc_line.line_of([f"--store={store}", "lstskey"]) == (store, ["lstskey"])
     for words in (

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import paramiko  # type: ignore[import-untyped]
 import pytest
 
 from swpks.hmc.sshd import layout
-from swpks.testing import ConsoleProcess, ServerProcess
+from swpks.hmc.sshd.password_door import MAX_CONNECTIONS
+from swpks.hmc.sshd.passwords import TRIES
 from swpks.testing.own_process import run_swpks
-from tests.hmc.doors import LOGIN, PASSWORD, DoorProcess, Shell, connected, own_user, password_file
+from tests.hmc.doors import LOGIN, PASSWORD, DoorProcess, Doors, Shell, connected, own_user
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
@@ -23,7 +27,8 @@ ESCAPES = r"""
 sed '1e id' <<<a|sed 'e id' <<<a|sed 'w /tmp/swpks-out' <<<a|sed 's/a/id/e' <<<a|sed 'r /etc/passwd' <<<a
 sed -f /etc/passwd|sed -i p key|sort -o out <<<a|sort --comp=id <<<a|sort -T /tmp <<<a
 sort --files0-from=-|cat /etc/passwd|cat key|grep -f /etc/passwd x|grep -r root|tail --pid=1 -f key
-wc --files0-from=key|head -1 key|/bin/id|id|bash|sh -c id|env id|python3 -c 1|exec id|exec -a x /bin/id
+wc --files0-from=key|head -1 key|head -9c key|tail -9c /etc/passwd|/bin/id|id|bash|sh -c id|env id
+python3 -c 1|exec id|exec -a x /bin/id
 cd /|pushd /|. /etc/profile|. swpks-line|source /etc/profile|command -p id|command -p cat /etc/passwd
 hash -p /bin/id x; x|enable kill|enable -f x y|builtin kill -0 1|kill -9 1|history -r /etc/passwd|fc -e id
 bind -f /etc/passwd|mapfile -t x|readarray -t x|compgen -f /etc/|ulimit -c 1|umask 0
@@ -42,35 +47,6 @@ command_x() { exec id; }; command_x
 def escapes() -> list[str]:
     """Return the lines; the redirection `>|` has the separator in it."""
     return [*ESCAPES.split("|"), "echo a >|out", "id | cat; false"]
-
-
-class Doors:
-    """A system, its console, and one door of each kind."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.system = ServerProcess(folder / "sys1", ["lpar1:64", "lpar2:16"])
-        self.console = ConsoleProcess(folder / "hmc")
-        secrets = password_file(folder)
-        self.passwords = DoorProcess(self.console.store, "--password-file", str(secrets), name="pw")
-        self.keys = DoorProcess(self.console.store, name="keys")
-
-    def start(self) -> None:
-        """Start all of them."""
-        self.system.start()
-        self.console.systems = [f"sys1={self.system.control_socket}"]
-        self.console.start().log_lines("system.connected")
-        key = self.folder / "key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        self.passwords.spawn()
-        self.keys.spawn()
-        keys = self.console.store / "ssh" / layout.AUTHORIZED
-        keys.write_text(key.with_suffix(".pub").read_text())
-
-    def end(self) -> None:
-        """Kill all of them."""
-        for each in (self.passwords, self.keys, self.console, self.system):
-            each.kill()
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +97,9 @@ def test_no_escape_by_the_door_with_passwords(doors, shell) -> None:
 def test_no_escape_by_the_door_with_keys(doors) -> None:
     """The other door has the same shell: all escapes in one session."""
     lines = "\n".join(f"( {line}\n) </dev/null && echo ESCAPED" for line in escapes())
-    done = doors.keys.ssh(lines, sshpass=False)
+    done = doors.keys.ssh(f"{lines}\necho REACHED", sshpass=False)
     assert "ESCAPED" not in done.stdout
+    assert done.stdout.endswith("REACHED\n")
     assert not re.search(r"root:|uid=|CANARY", done.stdout + done.stderr)
     for option in ("-W127.0.0.1:1", "-oRequestTTY=no"):
         words = ("sftp",) if option.startswith("-o") else ()
@@ -196,6 +173,46 @@ def test_a_client_that_goes_away_leaves_nothing(doors) -> None:
     _until(lambda: not _processes("sleep 12347"))
 
 
+def test_ended_jobs_leave_no_zombie(doors, shell) -> None:
+    """A session may start many short processes: the door collects each, while the session runs."""
+    with connected(doors.passwords) as client:
+        _, stdout, _ = client.exec_command("for i in {1..50}; do (sleep 0 &) ; done; echo on; sleep 9")
+        assert stdout.readline() == "on\n"
+        _until(lambda: not _zombies(doors.passwords.pid))
+    assert shell.run("echo still")[1] == "still\n"
+
+
+def _zombies(parent: int) -> list[str]:
+    """Return the ended children of a process that it has not collected."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with suppress(OSError):
+                state, above = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+                if (state, above) == ("Z", str(parent)):
+                    found.append(path.name)
+    return found
+
+
+def test_commands_that_cannot_start(shell) -> None:
+    """A command that is too long or has a NUL gets its reason."""
+    for command in ("echo " + "x" * 140_000, "echo a\0b"):
+        status, out, err = shell.run(command)
+        assert (status, out, "the command can't be started" in err) == (255, "", True)
+
+
+def test_silent_connections_keep_nobody_out(doors) -> None:
+    """One connection too many ends the oldest that has not logged in."""
+    address = (doors.passwords.host, doors.passwords.port)
+    with ExitStack() as stack:
+        first, *_ = [stack.enter_context(socket.create_connection(address)) for _ in range(MAX_CONNECTIONS)]
+        with connected(doors.passwords) as client:
+            assert Shell(client).run("echo in")[1] == "in\n"
+        first.settimeout(20)
+        while first.recv(4096):
+            pass
+
+
 def test_a_terminal(doors) -> None:
     """The prompt, `echo $?`, Ctrl-C, and the size of the window."""
     with connected(doors.passwords) as client:
@@ -228,11 +245,17 @@ def _expect(channel: paramiko.Channel, send: str, text: str) -> str:
 
 
 def test_wrong_passwords_are_slow_and_few(doors) -> None:
-    """A wrong password, an unknown user and an empty one are refused; the log has no name of them."""
+    """A wrong and an empty password are refused, and the sixth one ends the connection.  The log has none."""
     begun = time.monotonic()
-    with pytest.raises(paramiko.AuthenticationException), connected(doors.passwords, "CANARY-PASSWORD"):
-        pass
-    assert time.monotonic() - begun > 0.9
+    transport = paramiko.Transport((doors.passwords.host, doors.passwords.port))
+    transport.start_client(timeout=20)
+    for password in ("CANARY-PASSWORD", "", *("wrong",) * (TRIES - 3)):
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_password(LOGIN, password, fallback=False)
+    with pytest.raises(paramiko.SSHException):
+        transport.auth_password("nobody-here", "wrong", fallback=False)
+    _until(lambda: not transport.is_active())
+    assert time.monotonic() - begun > TRIES - 0.5
     doors.passwords.log_lines("login.rejected")
     assert "CANARY-PASSWORD" not in doors.passwords.log
     assert PASSWORD not in doors.passwords.log
@@ -324,6 +347,7 @@ def test_a_stop_ends_sessions_at_once(doors) -> None:
         ) as client:  # fmt: skip
             _until(lambda: len([p for p in _processes("sleep 12388") if _is_sleep(p)]) == 1)
             begun = time.monotonic()
+            os.kill(door.pid, signal.SIGTERM)  # `timeout` and a closed terminal send their signal twice
             assert door.stop() == 0
             assert time.monotonic() - begun < 3
             assert client.wait(20) != 0

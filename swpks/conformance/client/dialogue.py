@@ -66,8 +66,7 @@ class LineClient:
         self._endpoint = self._start()
         self._received.clear()
         try:
-            self.command(f"begin {VERSION}")
-            report = self.report()
+            report = self._answer_to_begin()
         except Deviation as error:
             ended = isinstance(error, Silent) and not error.waited and not self._received
             not_run = self._endpoint.not_run() if ended else ""
@@ -80,6 +79,15 @@ class LineClient:
             self.stop(kill=True)
             raise ClientNotStarted(f"the answer to `begin {VERSION}` is not `ready NAME`: {report.kind}")
         self.name = report.text
+
+    def _answer_to_begin(self) -> Report:
+        try:
+            self.command(f"begin {VERSION}")
+        except Silent:
+            # A client that has ended reads no command.  What it wrote before is its answer.
+            if not _ready(self._running.reports, select.POLLIN, time.monotonic()):
+                raise
+        return self.report()
 
     def stop(self, *, kill: bool = False) -> None:
         """End the client if it runs: with `quit`, or at once with `kill`."""

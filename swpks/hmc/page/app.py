@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from hcall_abi.errors import PeerError
 from hcall_server.control_channel.http import EXEMPT
 from hcall_server.machine.logs import Log
+from hcall_server.machine.noise import Allowance, PeerLog
 from swpks.hmc.lookout import Lookout
 from swpks.hmc.page.place import PagePlace, demand_host
 from swpks.hmc.page.rendering import Rendering
@@ -29,6 +31,8 @@ RETRY = b"retry: 1000\n\n"
 """The milliseconds after which a browser connects again."""
 
 _METHODS = ("GET", "HEAD")
+_ONE_STREAM = ("1.0", "1.1")
+"""Versions of HTTP in which a connection ends with its stream."""
 _HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -54,6 +58,7 @@ class PageApp:
         self._place = place
         self._rendering = rendering
         self._viewers = 0
+        self._said = PeerLog(Allowance(time.monotonic), _log)
         self._stopping = trio.Event()
 
     def __repr__(self) -> str:
@@ -65,6 +70,8 @@ class PageApp:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
@@ -76,7 +83,7 @@ class PageApp:
             else:
                 await (await self._page(request))(scope, receive, send)
         except Exception as error:  # an error of one request must not end the console
-            _log.error("page.failed", exc_info=error)
+            self._said.error("page.failed", exc_info=error)
             with suppress(Exception):  # the answer may have begun
                 await _refused(
                     HTTPStatus.INTERNAL_SERVER_ERROR, "the console failed; its log has the reason"
@@ -112,8 +119,9 @@ class PageApp:
             await _begin(send, scope)
             await send({"type": "http.response.body", "body": b""})
             return
-        # A stream has no end, so its connection has no deadline.
-        if EXEMPT in scope.get("state", {}):
+        # A stream has no end, so its connection has no deadline.  A connection of HTTP/2 goes on after its
+        # stream, so it keeps its deadline.  No browser speaks HTTP/2 without TLS.
+        if EXEMPT in scope.get("state", {}) and scope["http_version"] in _ONE_STREAM:
             scope["state"][EXEMPT]()
         self._viewers += 1
         try:
@@ -151,7 +159,7 @@ def event(number: int, html: str) -> bytes:
 
 async def _begin(send: Send, scope: Any) -> None:
     headers = {**_HEADERS, "content-type": "text/event-stream", "content-security-policy": _CLOSED}
-    if scope["http_version"] in ("1.0", "1.1"):  # HTTP/2 has no such header
+    if scope["http_version"] in _ONE_STREAM:  # HTTP/2 has no such header
         headers["connection"] = "close"
     pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": pairs})

@@ -76,8 +76,10 @@ class PageListener:
 
     def _make_room(self) -> None:
         """End the oldest connection that is no live page, if there are too many."""
-        others = [each for each in self._scopes if each.deadline < math.inf]
-        if len(self._scopes) >= MAX_CONNECTIONS and others:
+        # A cancelled connection needs a moment to end.  In a burst it must not be chosen again.
+        alive = [each for each in self._scopes if not each.cancel_called]
+        others = [each for each in alive if each.deadline < math.inf]
+        if len(alive) >= MAX_CONNECTIONS and others:
             others[0].cancel()
 
     async def _serve(self, http: Http, stream: trio.SocketStream) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+REAP_SECONDS = 1.0
+"""Seconds between two calls of `reap`."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -35,6 +37,21 @@ def end_orphans(own: Collection[int]) -> None:
             # A killed process ends at once, unless a device holds it.  So this waits no longer than the kill.
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+
+def reap(own: Collection[int]) -> None:
+    """Collect the children that have ended, but those in `own`.
+
+    A session that starts many short processes in the background would leave a zombie of each, up to its end.
+    """
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
+    for pid in _children() if ended else ():
+        if pid not in own:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def _children() -> list[int]:

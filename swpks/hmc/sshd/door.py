@@ -6,8 +6,8 @@
 # are given up: port 22 needs them.  The files of the door are made afterwards, so they belong to the user.
 # The ready line comes last.
 #
-# Several doors may serve one store, on different ports: they write the same files, each by a rename, and the
-# file of the configuration is one for each address.
+# Several doors may serve one store, on different ports: they write the same files, one door after the other,
+# and the file of the configuration is one for each address.
 
 from __future__ import annotations
 

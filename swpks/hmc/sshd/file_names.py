@@ -17,7 +17,9 @@ _MAIN = '\nif __name__ == "__main__":\n'
 def place(path: str, folder: str) -> str:
     """Return the path of a file in the folder; OSError for all but the name of a file or of a new one."""
     if "/" in path or path.startswith((".", "-")):
-        raise OSError(errno.EACCES, "at this door, FILE is the name of a file in STORE/files, and no path")
+        raise OSError(
+            errno.EACCES, "at this door, FILE is a name in STORE/files, and no path; write the name alone"
+        )
     found = f"{folder}/{path}"
     # A link would lead out of the folder.  A session can make none, so none comes after this check.
     if os.path.islink(found):  # noqa: PTH114 (the program has no pathlib)

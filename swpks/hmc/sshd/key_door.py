@@ -21,9 +21,9 @@ import trio
 
 from hcall_server.machine.logs import Log
 from hcall_server.machine.noise import Allowance, PeerLog
-from hcall_server.process.signals import stop_signals
+from hcall_server.process.signals import hold_stop_signals, stop_signals
 from swpks.hmc.accepting import next_connection
-from swpks.hmc.sshd.children import adopt_orphans, end_orphans
+from swpks.hmc.sshd.children import REAP_SECONDS, adopt_orphans, end_orphans, reap
 from swpks.hmc.sshd.layout import SSHD
 
 MAX_CONNECTIONS = 64
@@ -43,8 +43,10 @@ async def serve(listener: socket.socket, configuration: str, ready: Callable[[],
         with trio.open_signal_receiver(*stop_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(door.accept, nursery)
+                nursery.start_soon(door.reap)
                 ready()
                 number = await anext(aiter(signals))
+                hold_stop_signals()
                 _log.info("door.stopping", signal=signal.Signals(number).name)
                 nursery.cancel_scope.cancel()
     finally:
@@ -67,6 +69,12 @@ class KeyDoor:
             await self._places.acquire()
             stream = await next_connection(self._listener, "login.not_accepted")
             nursery.start_soon(self._serve, stream)
+
+    async def reap(self) -> None:
+        """Collect ended processes of running sessions, until cancelled."""
+        while True:
+            await trio.sleep(REAP_SECONDS)
+            reap(self._own)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:

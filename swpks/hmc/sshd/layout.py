@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import shlex
 import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError
@@ -71,11 +73,12 @@ def make(places: DoorPlaces, login: str) -> None:
         for folder in (places.door, places.files):
             make_folder(folder)
             _check_private(folder)
-        places.commands.mkdir(mode=0o700, exist_ok=True)
-        _make_commands(places)
-        replace_private(places.start, start_file().encode())
-        write_program(places.forced, forced_program(places, login))
-        _make_host_key(places.door / HOST_KEY)
+        with _alone(places.door):
+            places.commands.mkdir(mode=0o700, exist_ok=True)
+            _make_commands(places)
+            replace_private(places.start, start_file().encode())
+            write_program(places.forced, forced_program(places, login))
+            _make_host_key(places.door / HOST_KEY)
     except OSError as error:
         raise _refused(f"{error.filename or places.door}: {error.strerror or error}") from None
 
@@ -135,14 +138,18 @@ def _make_host_key(path: Path) -> None:
 
     private = Ed25519PrivateKey.generate()
     content = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    new = path.with_name(f"{HOST_KEY}.{os.getpid()}")
-    replace_private(new, content)
+    replace_private(path, content)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other doors of the store from writing for the block; two may start at once."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # A link, and no rename: of two doors that start at once, both take the key of the first.
-        with suppress(FileExistsError):
-            os.link(new, path)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
     finally:
-        new.unlink()
+        os.close(lock)
 
 
 def _check_private(folder: Path) -> None:

@@ -20,7 +20,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import door as rules
 from hcall_server.machine.logs import Log
 from hcall_server.machine.noise import Allowance, PeerLog
-from hcall_server.process.signals import stop_signals
+from hcall_server.process.signals import hold_stop_signals, stop_signals
 from swpks.hmc.sshd.children import adopt_orphans, end_orphans
 from swpks.hmc.sshd.passwords import DELAY, TRIES, DoorPasswords
 from swpks.hmc.sshd.session import DoorSessions
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import asyncssh
 
 MAX_CONNECTIONS = 64
-"""Connections at once; one more is closed."""
+"""Connections at once; one more ends the oldest that has not logged in."""
 SECONDS_TO_LOGIN = 30
 """Seconds in which a client has to give its password."""
 _SEEN_EVERY, _UNSEEN = 15, 3
@@ -96,10 +96,13 @@ async def _serve(
         keepalive_count_max=_UNSEEN,
     )
     async with acceptor:
+        reaper = asyncio.create_task(door.sessions.reap())
         ready()
         number = await stopped
+        hold_stop_signals()
         _log.info("door.stopping", signal=number.name)
         door.abort()
+        reaper.cancel()
         await door.sessions.end()
 
 
@@ -109,7 +112,8 @@ class PasswordDoor:
     def __init__(self, places: DoorPlaces, passwords: DoorPasswords) -> None:
         self.sessions = DoorSessions(places)
         self._passwords = passwords
-        self._open: set[Any] = set()
+        self._open: dict[Any, bool] = {}
+        """The open connections, the oldest first, and whether each has logged in."""
         self._said = PeerLog(Allowance(time.monotonic), _log)
 
     def server(self) -> Callable[[], asyncssh.SSHServer]:
@@ -128,6 +132,9 @@ class PasswordDoor:
             def connection_lost(self, exc: Exception | None) -> None:
                 door.closed(self._connection)
 
+            def auth_completed(self) -> None:
+                door.logged_in(self._connection)
+
             def password_auth_supported(self) -> bool:
                 return True
 
@@ -142,16 +149,25 @@ class PasswordDoor:
         return PasswordLogin
 
     def opened(self, connection: asyncssh.SSHServerConnection) -> None:
-        """Note a connection; close it if there are too many."""
-        if len(self._open) >= MAX_CONNECTIONS:
+        """Note a connection.
+
+        If there are too many, close the oldest that has not logged in: silent ones must not keep others out.
+        """
+        self._open[connection] = False
+        if len(self._open) > MAX_CONNECTIONS:
             self._said.warning("login.not_served", reason=f"{MAX_CONNECTIONS} connections are open")
-            connection.abort()
-        else:
-            self._open.add(connection)
+            silent = next(each for each, logged_in in self._open.items() if not logged_in)
+            self.closed(silent)
+            silent.abort()
+
+    def logged_in(self, connection: asyncssh.SSHServerConnection) -> None:
+        """Note that a connection has logged in."""
+        if connection in self._open:
+            self._open[connection] = True
 
     def closed(self, connection: asyncssh.SSHServerConnection) -> None:
         """Forget a connection."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
     async def checked(self, name: str, password: str, wrong: int) -> tuple[bool, int]:
         """Return whether a password is right, and the number of wrong ones so far."""

@@ -27,14 +27,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from hcall_server.machine.logs import Log
-from swpks.hmc.sshd.children import end_orphans
+from swpks.hmc.sshd.children import REAP_SECONDS, end_orphans, reap
 from swpks.hmc.sshd.shell import DoorPlaces, environment, words
 
 if TYPE_CHECKING:
     import asyncssh
 
 MAX_SESSIONS = 128
-"""DoorSessions at once, over all connections."""
+"""Sessions at once, over all connections."""
 _CHUNK = 1 << 15
 _FAILED = 255
 """Exit status of a session that could not begin, as of ssh."""
@@ -58,8 +58,11 @@ class DoorSessions:
     async def run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Serve a session to its end."""
         task = cast(asyncio.Task[Any], asyncio.current_task())
-        if process.subsystem is not None or len(self._tasks) >= MAX_SESSIONS:
-            process.exit(_FAILED)
+        if process.subsystem is not None:
+            _refuse(process, "this door has no subsystem")
+            return
+        if len(self._tasks) >= MAX_SESSIONS:
+            _refuse(process, f"this door has {MAX_SESSIONS} sessions already; try it again later")
             return
         self._tasks.add(task)
         try:
@@ -76,10 +79,21 @@ class DoorSessions:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def reap(self) -> None:
+        """Collect ended processes of running sessions, until cancelled."""
+        while True:
+            await asyncio.sleep(REAP_SECONDS)
+            async with self._starting:
+                reap(self._own)
+
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         # For `end_orphans`, a child that is not noted yet is an orphan: so a start and its note are one step.
         async with self._starting:
-            running = await _started(process, self._places)
+            try:
+                running = await _started(process, self._places)
+            except (OSError, ValueError) as error:  # the client's command is too long, or has a NUL
+                _refuse(process, f"the command can't be started: {error}")
+                return
             self._own.add(running.child.pid)
         try:
             await running.until_ended()
@@ -294,6 +308,11 @@ def _resize(master: int, size: tuple[int, int, int, int]) -> None:
     width, height, pixel_width, pixel_height = (max(0, min(each, 0xFFFF)) for each in size)
     packed = struct.pack("HHHH", height, width, pixel_width, pixel_height)
     fcntl.ioctl(master, termios.TIOCSWINSZ, packed)
+
+
+def _refuse(process: asyncssh.SSHServerProcess[bytes], reason: str) -> None:
+    process.stderr.write(f"swpks hmc sshd: {reason}\n".encode())
+    process.exit(_FAILED)
 
 
 def _exit(process: asyncssh.SSHServerProcess[bytes], status: int | None) -> None:
