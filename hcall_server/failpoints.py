@@ -26,7 +26,9 @@ SystemPoint = SourcePoint | TargetPoint
 """Points of a system."""
 ConsolePoint = Literal["opened", "told", "aborted", "forced", "done"]
 """Points of the console."""
-Point = SystemPoint | ConsolePoint
+SnapshotPoint = Literal["saved", "loaded"]
+"""Points of a system with snapshots, each before the answer (`spec/snapshots.md#kills`)."""
+Point = SystemPoint | ConsolePoint | SnapshotPoint
 """Every point: a name that is not one of them does not pass the type checker."""
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {
@@ -34,8 +36,11 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "target": get_args(TargetPoint),
     "console": get_args(ConsolePoint),
 }
-"""The points of each process, in the order in which they are met."""
-POINTS: tuple[str, ...] = tuple(name for names in PROCESSES.values() for name in names)
+"""The points of a migration by process, in the order in which they are met."""
+POINTS: tuple[str, ...] = (
+    *(name for names in PROCESSES.values() for name in names),
+    *get_args(SnapshotPoint),
+)
 """The names of all points."""
 
 

@@ -42,7 +42,9 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
     | _VERSION,
-    "hcall_server.snapshots": _server("files", "keystore", "platform", "sealing", "machine", "process"),
+    "hcall_server.snapshots": _server(
+        "failpoints", "files", "keystore", "platform", "sealing", "machine", "process"
+    ),
     "hcall_server.service": _server(
         "files",
         "folders",
@@ -92,9 +94,10 @@ ROOMS: dict[str, set[str]] = {
     | _ABI,
     "swpks.cli.snapshot": {
         *("hcall_client", "hcall_server.service", "swpks.cli.passphrases", "swpks.cli.refusals"),
-        *("swpks.cli.snapshot_output", "swpks.cli.streams", "swpks.cli.where"),
+        *("swpks.cli.snapshot_output", "swpks.cli.snapshot_outside", "swpks.cli.streams", "swpks.cli.where"),
     }
     | _ABI,
+    "swpks.cli.snapshot_outside": {"hcall_server.service"} | _ABI,
     "swpks.cli.capabilities": {
         *("hcall_server.components", "hcall_server.console", "hcall_server.machine", "hcall_server.mobility"),
         *("hcall_server.sealing", "hcall_server.service", "hcall_server.wrapping"),

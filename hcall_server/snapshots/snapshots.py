@@ -33,6 +33,7 @@ from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import snapshot as rules
+from hcall_server import failpoints
 from hcall_server.machine import logs
 from hcall_server.machine.patience import flushed
 from hcall_server.platform.profile import new_uuid
@@ -157,6 +158,7 @@ class Snapshots:
             return blob, self._shelf.write(name, blob, portable=passphrase is not None)
 
         blob, file = await self._beside(stored)
+        failpoints.reached("saved")
         self._log.info("snapshot.saved", name=name, file=file, partitions=len(contents.records))
         return Saved(_file(name, blob), file, left_out)
 
@@ -188,6 +190,7 @@ class Snapshots:
             self._system.set_name(contents.system_name)
         self._machine.encryptor.system_changed(self._system)
         await flushed(self._machine.encryptor, f"the snapshot {name}", rules.SNAPSHOT_STORED)
+        failpoints.reached("loaded")
         self._log.info("snapshot.loaded", name=name, partitions=len(partitions), left_out=len(plan.left_out))
         return Loaded(shown, partitions, plan)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import shlex
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError
@@ -14,10 +14,17 @@ from hcall_abi.rules import snapshot as rules
 from swpks.cli.files import STANDARD, read_input
 from swpks.cli.refusals import reason_of
 
+_PROMPT = "passphrase of the snapshot: "
 
-def given_passphrase(args: argparse.Namespace) -> str | None:
-    """Return the passphrase of --passphrase-file, None if the option is not given."""
-    return None if args.passphrase_file is None else _of_file(args.passphrase_file)
+
+def given_passphrase(path: Path | None, portable: Callable[[], bool]) -> str | None:
+    """Return the passphrase in a file, or from the terminal; None if neither is there, or for an empty line.
+
+    `portable` says whether a snapshot of the command has a passphrase.  The terminal is asked only then.
+    """
+    if path is not None:
+        return _of_file(path)
+    return (_typed(_PROMPT) or None) if _terminal() and portable() else None
 
 
 def new_passphrase(path: Path | None, *, portable: bool) -> str | None:
@@ -29,13 +36,24 @@ def new_passphrase(path: Path | None, *, portable: bool) -> str | None:
         return None
     if path is not None:
         return _of_file(path)
-    if not (sys.stdin and sys.stdin.isatty()):
+    if not _terminal():
         message = "a portable snapshot needs a passphrase: --passphrase-file F, or a terminal"
         raise OperatorError(rules.SNAPSHOT_PASSPHRASE, message, advised=True)
-    first = getpass.getpass("passphrase of the snapshot: ")
-    if first != getpass.getpass("the same again: "):
+    first = _typed(_PROMPT)
+    if first != _typed("the same again: "):
         raise OperatorError(rules.SNAPSHOT_PASSPHRASE, "the two passphrases differ: nothing was saved")
     return first
+
+
+def _terminal() -> bool:
+    return bool(sys.stdin and sys.stdin.isatty())
+
+
+def _typed(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise OperatorError(rules.SNAPSHOT_PASSPHRASE, "no passphrase was typed: the input ended") from None
 
 
 def _of_file(path: Path) -> str:

@@ -3,7 +3,10 @@
     swpks snapshot --state DIR save base
     swpks snapshot --state DIR load base               # its partitions must be powered off
     swpks snapshot --state DIR diff base
-    swpks snapshot --state DIR save base --portable --passphrase-file F
+    swpks snapshot --state DIR save ./base.portable --portable --passphrase-file F
+    swpks snapshot --state DIR2 load ./base.portable --passphrase-file F
+
+A NAME with a slash is a file outside of the state: a portable snapshot for another system.
 
 A running system is reached by its control channel.  A stopped one is opened in this process, under the lock
 of its folder.
@@ -38,6 +41,7 @@ from swpks.cli import snapshot_output as output
 from swpks.cli import streams
 from swpks.cli.passphrases import given_passphrase, new_passphrase
 from swpks.cli.refusals import refuse
+from swpks.cli.snapshot_outside import passed
 from swpks.cli.where import for_every_verb, socket_path, state_folder, state_path
 
 REFUSED, STORAGE = 1, 3
@@ -55,10 +59,11 @@ class SnapshotVerb(NamedTuple):
 
 
 _NAME = {"name": {"metavar": "NAME", "help": "the name of the snapshot"}}
+_NAME_OR_FILE = {"name": {"metavar": "NAME", "help": "the name of the snapshot; with a slash, a file"}}
 _FILE: dict[str, Any] = {
     "type": Path,
     "metavar": "F",
-    "help": "a file with the passphrase, one line, mode 0600; - is standard input",
+    "help": "a file with the passphrase, one line, mode 0600; - is standard input, and no F the terminal",
 }
 _PASSPHRASE = {"--passphrase-file": _FILE}
 
@@ -69,14 +74,25 @@ def _save(args: argparse.Namespace) -> ConsoleRequest[Any]:
 
 
 def _load(args: argparse.Namespace) -> ConsoleRequest[Any]:
-    return load_snapshot(args.name, given_passphrase(args), keep_uuid=args.keep_uuid)
+    return load_snapshot(args.name, _secret(args), keep_uuid=args.keep_uuid)
+
+
+def _secret(args: argparse.Namespace) -> str | None:
+    """Return the passphrase for portable snapshots, from a file or the terminal."""
+    named = (args.name, getattr(args, "other", None))
+
+    def portable() -> bool:
+        found = _answer(list_snapshots(), *_target(args)).snapshots
+        return any(each.name in named and each.kind == "portable" for each in found)
+
+    return given_passphrase(args.passphrase_file, portable)
 
 
 VERBS = {
     "save": SnapshotVerb(
         "save the present system under a name",
         {
-            **_NAME,
+            **_NAME_OR_FILE,
             "--portable": {"action": "store_true", "help": "seal it under a passphrase, for another system"},
             **_PASSPHRASE,
             "--force": {"action": "store_true", "help": "replace the snapshot with this name"},
@@ -87,7 +103,7 @@ VERBS = {
     "load": SnapshotVerb(
         "put the system back to a snapshot: contents go back, counters never",
         {
-            **_NAME,
+            **_NAME_OR_FILE,
             **_PASSPHRASE,
             "--keep-uuid": {
                 "action": "store_true",
@@ -100,14 +116,18 @@ VERBS = {
     "list": SnapshotVerb("list the snapshots", {}, lambda _: list_snapshots(), output.listed),
     "show": SnapshotVerb(
         "show the contents of a snapshot, without object data",
-        {**_NAME, **_PASSPHRASE},
-        lambda args: show_snapshot(args.name, given_passphrase(args)),
+        {**_NAME_OR_FILE, **_PASSPHRASE},
+        lambda args: show_snapshot(args.name, _secret(args)),
         output.shown,
     ),
     "diff": SnapshotVerb(
         "compare a snapshot with another one, or with the present system",
-        {**_NAME, "other": {"metavar": "NAME2", "nargs": "?", "help": "the other snapshot"}, **_PASSPHRASE},
-        lambda args: diff_snapshot(args.name, args.other, given_passphrase(args)),
+        {
+            **_NAME_OR_FILE,
+            "other": {"metavar": "NAME2", "nargs": "?", "help": "the other snapshot; with a slash, a file"},
+            **_PASSPHRASE,
+        },
+        lambda args: diff_snapshot(args.name, args.other, _secret(args)),
         output.compared,
     ),
     "rm": SnapshotVerb("remove a snapshot", _NAME, lambda args: remove_snapshot(args.name), output.listed),
@@ -144,15 +164,32 @@ def run(args: argparse.Namespace) -> int:
     """Carry out a parsed command line and return the exit status; errors go to standard error."""
     socket, state = _target(args)
     row = VERBS[args.verb]
-    request = row.ask(args)
     try:
-        answer = _answer(request, socket, state)
+        with passed(args, state) as renamed:
+            answer = renamed(_answer(_request(row, args), socket, state))
+    except _UsageError as usage:
+        raise usage.error from None
     except SwpksError as error:
         refuse(f"snapshot {args.verb}", error, as_json=args.json)
         broken = error.fault is Fault.STORAGE or isinstance(error, ConsoleMisspoken | ConsoleUnreachable)
         return STORAGE if broken else REFUSED
     streams.say(json.dumps(msgspec.to_builtins(answer), indent=2) if args.json else row.shown(answer))
     return 0
+
+
+class _UsageError(Exception):
+    """A wrong option or operand.  `main` reports its error, with exit status 2."""
+
+    def __init__(self, error: OperatorError) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _request(row: SnapshotVerb, args: argparse.Namespace) -> ConsoleRequest[Any]:
+    try:
+        return row.ask(args)
+    except OperatorError as error:
+        raise _UsageError(error) from None
 
 
 def _target(args: argparse.Namespace) -> tuple[Path, Path | None]:

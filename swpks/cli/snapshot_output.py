@@ -36,7 +36,8 @@ def listed(answer: SnapshotsView) -> str:
 
 def saved(answer: SavedSnapshotView) -> str:
     """Return the file of a new snapshot, and the partitions that are not in it."""
-    return "\n".join([f"saved {_head(answer.facts)} in snapshots/{answer.file}", *_left(answer.left_out)])
+    place = "" if "/" in answer.file else f" in snapshots/{answer.file}"
+    return "\n".join([f"saved {_head(answer.facts)}{place}", *_left(answer.left_out)])
 
 
 def loaded(answer: LoadedSnapshotView) -> str:

@@ -21,6 +21,7 @@ from hcall_abi.rules.console import POWER_RUNNING
 from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.options import check_own_options, check_words, faults_of
 from swpks.testing.own_process import NotRunning, OwnProcess, ServerFailed, check_command, run_swpks
+from swpks.testing.server_snapshot import start_snapshot
 
 if TYPE_CHECKING:
     from hcall_abi.control_views import PartitionView
@@ -36,6 +37,8 @@ _OWN = {
     "--ready-fd": "the fields of the ready line are the member `ready`",
 }
 """The options that the process object sets, and the remedies."""
+_ONE = ("lpar1:64",)
+"""The partitions of a server without a snapshot, if none are given."""
 _AGAIN = "write start(), and open another session"
 
 
@@ -64,19 +67,25 @@ _ENDS: dict[int | None, str] = {
 class ServerProcess(OwnProcess):
     """A `swpks serve` process over one state folder.
 
-    `partitions` are NAME:KBYTES as on the command line; `options` are further options.  `ready` has the
-    fields that the server wrote to --ready-fd.  WrongOption for a text in place of a list.
+    `partitions` are NAME:KBYTES as on the command line; `options` are further options.  `snapshot` is the
+    file of a portable snapshot: the first start loads it into the new state.  `ready` has the fields that the
+    server wrote to --ready-fd.  WrongOption for a text in place of a list.
     """
 
     @at_caller
     def __init__(
         self,
         state: Path,
-        partitions: Sequence[str] = ("lpar1:64",),
+        partitions: Sequence[str] = _ONE,
         options: Sequence[str] = (),
+        snapshot: Path | str | None = None,
+        passphrase: str | None = None,
     ) -> None:
         super().__init__(state)
         self.state = state
+        self._to_load = start_snapshot(snapshot, passphrase)
+        if self._to_load and partitions is _ONE:
+            partitions = ()
         self.partitions = list(check_words("partitions", partitions, '["lpar1:64"]'))
         self.options = list(check_words("options", options, '["--firmware", "FW950"]'))
         check_own_options(self.options, _OWN)
@@ -116,8 +125,18 @@ class ServerProcess(OwnProcess):
 
     @at_caller
     def start(self) -> ServerProcess:
-        """Start the server and wait until it is ready; ServerFailed if it does not become ready."""
+        """Start the server and wait until it is ready; ServerFailed if it does not become ready.
+
+        The first start loads the snapshot, if one was given.
+        """
         self.spawn()
+        if self._to_load:
+            try:
+                self._to_load.load(self.state, self.console)
+            except ServerFailed:
+                self.kill()
+                raise
+            self._to_load = None
         return self
 
     @at_caller

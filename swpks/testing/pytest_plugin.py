@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MARKS = (
     "pks_partition(name, level, kbytes, secure_boot, ...): options of the fixture's partition",
     "pks_console(partitions, level, kbytes, ...): options of the systems of the fixture's console",
-    "swpks_server(partitions, options): options of the fixture's server process",
+    "swpks_server(partitions, options, snapshot, passphrase): options of the fixture's server process",
 )
 _ASYNCHRONOUS = ("pks_partition", "pks_console")
 _FIXTURES = (*_ASYNCHRONOUS, "pks_partition_sync", "swpks_server")

@@ -61,6 +61,14 @@ MARKS: list[tuple[str, dict[str, Any], str]] = [
         {"options": ["--firmware FW950"]},
         "options=['--firmware FW950']: '--firmware FW950' is several words: write ['--firmware', 'FW950']",
     ),
+    (
+        "swpks_server",
+        {"snapshot": 5},
+        "snapshot=5: it is the path of a file, such as snapshot=Path(__file__)",
+    ),
+    ("swpks_server", {"snapshot": "none.portable"}, "snapshot='none.portable': there is no such file in /"),
+    ("swpks_server", {"snapshot": __file__}, f"snapshot={__file__!r}: its passphrase is text: write pass"),
+    ("swpks_server", {"passphrase": "a secret of a test"}, "passphrase is given without its snapshot: write"),
 ]
 FIELDS = ("_ms", "_interval_s", "keystore_kbytes")
 

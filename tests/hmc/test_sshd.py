@@ -245,11 +245,11 @@ def _expect(channel: paramiko.Channel, send: str, text: str) -> str:
 
 
 def test_wrong_passwords_are_slow_and_few(doors) -> None:
-    """A wrong and an empty password are refused, and the sixth one ends the connection.  The log has none."""
+    """Each wrong password costs a second, and the sixth ends the connection.  The log has no password."""
     begun = time.monotonic()
     transport = paramiko.Transport((doors.passwords.host, doors.passwords.port))
     transport.start_client(timeout=20)
-    for password in ("CANARY-PASSWORD", "", *("wrong",) * (TRIES - 3)):
+    for password in ("CANARY-PASSWORD", *("wrong",) * (TRIES - 2)):
         with pytest.raises(paramiko.AuthenticationException):
             transport.auth_password(LOGIN, password, fallback=False)
     with pytest.raises(paramiko.SSHException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hcall_server.sealing.snapshots import (
 from hcall_server.snapshots import shelf_files
 from hcall_server.snapshots.shelf_files import SnapshotFiles
 from swpks.cli.passphrases import _of_file
+from swpks.cli.snapshot_outside import _place
 from tests.control_channel.rig import make_machine
 from tests.rules.breaking import Break, Breaks, breaks, refused, refused_late
 from tests.snapshots.world import World
@@ -118,6 +120,7 @@ BREAKS: Breaks = {
     "snapshot.size": _bound("LARGEST_SNAPSHOT"),
     "snapshot.stored": _no_folder,
     "snapshot.file": _link,
+    "snapshot.place": breaks(_place, Namespace(verb="show"), Path("./a"), None),
     "snapshot.passphrase": breaks(requests.save_snapshot, "a", "too short"),
     "snapshot.secret": _open_file,
     "snapshot.idle": lambda folder: _loaded(folder, running=True),

@@ -22,6 +22,8 @@ from hcall_server.sealing.console_formats import CONSOLE_LEVEL
 from hcall_server.sealing.copies import _LEVELS as COPY_LEVELS
 from hcall_server.sealing.copy_formats import COPY_LEVEL
 from hcall_server.sealing.custody_formats import CUSTODY_LEVEL
+from hcall_server.sealing.snapshot_formats import SNAPSHOT_LEVEL
+from hcall_server.sealing.snapshots import READ_SNAPSHOTS
 from hcall_server.sealing.traveller_formats import TRAVELLER_LEVEL
 from hcall_server.sealing.wrapped_key import WRAPPED_LEVEL
 from hcall_server.wrapping.formats import LEVEL as WRAPPED_OBJECT
@@ -50,6 +52,7 @@ LEVELS: dict[str, Levels] = {
     "wrapped copy of the root key": (WRAPPED_LEVEL, [WRAPPED_LEVEL]),
     "embedded TPM: seed and blob": (EMBEDDED_LEVEL, [EMBEDDED_LEVEL]),
     "console copy": (COPY_LEVEL, COPY_LEVELS),
+    "named snapshot": (SNAPSHOT_LEVEL, READ_SNAPSHOTS),
     "store of a console (SQLite)": (STORE_LEVEL, range(1, STORE_LEVEL + 1)),
     "profile backup": (PROFILE_LEVEL, [PROFILE_LEVEL]),
     "partition during a migration": (TRAVELLER_LEVEL, [TRAVELLER_LEVEL]),

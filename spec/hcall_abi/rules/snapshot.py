@@ -14,6 +14,7 @@ from hcall_abi.rules.rule import Fault, Rule
 _OPERATOR = Fault.OPERATOR
 _STORAGE = Fault.STORAGE
 _NAMES = "spec/snapshots.md#names"
+_FILES = "spec/snapshots.md#files-outside-of-the-state"
 _LOAD = "spec/snapshots.md#load"
 _PORTABLE = "spec/snapshots.md#portable"
 _CHECKS = "spec/snapshots.md#order-of-checks"
@@ -40,6 +41,12 @@ SNAPSHOT_STORED = Rule(
     "snapshot.stored", "the folder `snapshots` of the state takes and gives the files", _NAMES, _STORAGE
 )
 SNAPSHOT_FILE = Rule("snapshot.file", "a snapshot is a plain file, and no link", _NAMES, _OPERATOR)
+SNAPSHOT_PLACE = Rule(
+    "snapshot.place",
+    "a snapshot in a file outside of the state is passed with --state, by the user who owns the state",
+    _FILES,
+    _OPERATOR,
+)
 SNAPSHOT_PASSPHRASE = Rule(
     "snapshot.passphrase",
     f"a portable snapshot has a passphrase of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} characters, "
