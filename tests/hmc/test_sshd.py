@@ -19,7 +19,7 @@ from swpks.hmc.sshd import layout
 from swpks.hmc.sshd.password_door import MAX_CONNECTIONS
 from swpks.hmc.sshd.passwords import TRIES
 from swpks.testing.own_process import run_swpks
-from tests.hmc.doors import LOGIN, PASSWORD, DoorProcess, Doors, Shell, connected, own_user
+from tests.hmc.doors import LOGIN, NO_HOST_CHECK, PASSWORD, DoorProcess, Doors, Shell, connected, own_user
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
@@ -246,15 +246,18 @@ def _expect(channel: paramiko.Channel, send: str, text: str) -> str:
 
 def test_wrong_passwords_are_slow_and_few(doors) -> None:
     """Each wrong password costs a second, and the sixth ends the connection.  The log has no password."""
+    asked = doors.folder / "asked"
+    answer = doors.folder / "answer"
+    answer.write_text(f"#!/bin/sh\necho asked >>{asked}\necho CANARY-PASSWORD\n")
+    answer.chmod(0o700)
     begun = time.monotonic()
-    transport = paramiko.Transport((doors.passwords.host, doors.passwords.port))
-    transport.start_client(timeout=20)
-    for password in ("CANARY-PASSWORD", *("wrong",) * (TRIES - 2)):
-        with pytest.raises(paramiko.AuthenticationException):
-            transport.auth_password(LOGIN, password, fallback=False)
-    with pytest.raises(paramiko.SSHException):
-        transport.auth_password("nobody-here", "wrong", fallback=False)
-    _until(lambda: not transport.is_active())
+    done = subprocess.run(
+        ["ssh", *NO_HOST_CHECK, "-o", "NumberOfPasswordPrompts=20", "-o", "PubkeyAuthentication=no",
+         "-p", str(doors.passwords.port), f"{LOGIN}@{doors.passwords.host}", "true"],
+        env={**os.environ, "SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force"},
+        stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, len(asked.read_text().splitlines())) == (255, TRIES)
     assert time.monotonic() - begun > TRIES - 0.5
     doors.passwords.log_lines("login.rejected")
     assert "CANARY-PASSWORD" not in doors.passwords.log
