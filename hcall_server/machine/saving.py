@@ -7,7 +7,8 @@ A snapshot is in memory, with the passwords of its IPL.
 #
 # A copy is a sealed record of NVRAM, so it has no passwords, and a partition that runs must stop first.  A
 # snapshot is the memory of a running partition, so the partition goes on without an IPL.  Both keep one rule
-# (`hcall_server.sealing.restoring`): contents go back, counters never.
+# (`hcall_server.sealing.restoring`): contents go back, counters never.  The latch is the exception: here it
+# is an attribute like others, so that a test can use it again in each case.
 #
 #   1. The generation counts on.  The next flush stores the restored contents as a new generation.  Until then
 #      CONFIRM answers "not yet" for each label, also for those that were durable when the snapshot was taken:

@@ -149,8 +149,10 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
 def _reset_settings(folder: Path, entropy: Entropy) -> str:
     make_service_processor(folder)
     held = _held(folder)
-    take_away(folder / SERVICE_PROCESSOR, folder)
+    # The snapshots go first.  After a kill between the two, the next start would finish the wipe of NVRAM,
+    # and would not know that snapshots were meant too.
     destroy_snapshots(folder)
+    take_away(folder / SERVICE_PROCESSOR, folder)
     if not held.reset_pending:
         finish_wipe(folder)
         text = "All PKS data are wiped.  The root key is kept, so the next start is in the state Recovery."

@@ -8,7 +8,9 @@ A start does not load this room.
 # A load guarantees:
 #
 #   1. All of its partitions change, or none.  The plan finds each refusal before the first change, and one
-#      commit has all records.  After a crash, the system is that before the load or that after it.
+#      commit has all records.  After a crash, the system is that before the load or that after it.  A back
+#      end with limits (nvram/etcd) would need several commits for a large load: then this holds for each
+#      partition only.
 #   2. Contents go back, counters never (`hcall_server.sealing.restoring`).
 #   3. The answer comes after the commit.
 #
@@ -38,6 +40,7 @@ from hcall_server.machine import logs
 from hcall_server.machine.patience import flushed
 from hcall_server.platform.profile import new_uuid
 from hcall_server.sealing import PartitionRecord
+from hcall_server.sealing.formats import SALT_SIZE
 from hcall_server.sealing.snapshots import (
     OpenedSnapshot,
     Passphrase,
@@ -140,6 +143,7 @@ class Snapshots:
         contents, left_out = self.present()
         key: SnapshotKey | Passphrase = passphrase or self._key
         facts = self._system.system_id, self._system.level.name, self._machine.backups.now()
+        salt = self._machine.entropy(SALT_SIZE)  # drawn here: a seeded source belongs to the loop's thread
 
         def stored() -> tuple[bytes, str]:
             # Check before scrypt runs.  No other save comes between this check and the write.
@@ -153,7 +157,7 @@ class Snapshots:
                 firmware=firmware,
                 name=name,
                 time=time,
-                entropy=self._machine.entropy,
+                entropy=lambda _size: salt,
             )
             return blob, self._shelf.write(name, blob, portable=passphrase is not None)
 

@@ -5,8 +5,9 @@
 # the first ones have taken effect.  That must be a state that the system may have:
 #
 #   1. The record of a partition is in one part, because it is one record.
-#   2. Records of the system are in the last part, all together, with the removals of partitions.  So the
-#      departure of a partition (custody record and removal) stays one commit.
+#   2. Records of the system are in the last part, all together, with as many removals of partitions as fit.
+#      So the departure of a partition (custody record and removal) stays one commit.  If there are more
+#      removals than that, the others are in earlier parts, and never behind the custody record.
 #   3. Partitions that the last commit did not list are in the last part too, as long as they fit.  So an
 #      arrival (record and custody record) usually is one commit.  If it is two, the record comes first: it
 #      has a higher epoch than the entry in the custody record, and a start accepts both.
@@ -15,7 +16,11 @@
 # was confirmed.
 #
 # Dropped: the records of the system first.  An arrival that is cut would lose the entry of an earlier
-# departure, and with it the protection against older attempts.
+# departure, and with it the protection against older attempts.  A departure that is cut would have its entry
+# in the custody record while the partition is still stored.  The two contradict each other, so the start of
+# the system would be refused.  In the order of guarantee 2 the partition is gone, and its entry is missing.
+# A start accepts that.  The other system has reported that it serves the partition, so the partition still
+# has one owner.  Only the last epoch and the reserved name are lost, of a departure that was not confirmed.
 
 from __future__ import annotations
 
@@ -42,14 +47,16 @@ def split(
     # From the end: the last part is filled first, so that it takes as many new partitions as fit.
     before = set(old)
     rest = [name for name in changes if name not in before]
-    rest.sort(key=lambda name: _belongs_last(name, changes[name]))
+    rest.sort(key=lambda name: _rank(name, changes[name]))
     chunks = _chunks([*old, *rest][::-1], changes, room)
     return [{name: changes[name] for name in reversed(chunk)} for chunk in reversed(chunks)]
 
 
-def _belongs_last(name: str, blob: bytes | None) -> bool:
-    """Whether a change is one of the system's records, or a removal."""
-    return blob is None or parse_partition(name) is None
+def _rank(name: str, blob: bytes | None) -> int:
+    """Return the place of a change in the order: new partitions, removals of partitions, the system's."""
+    if parse_partition(name) is None:
+        return 2
+    return 1 if blob is None else 0
 
 
 def _chunks(names: Iterable[str], changes: Records, room: CommitLimits) -> list[list[str]]:

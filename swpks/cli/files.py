@@ -39,6 +39,7 @@ from functools import partial
 from pathlib import Path
 
 from swpks.cli import streams
+from swpks.cli.silence import reading_input
 
 LARGEST_INPUT = 16 << 20
 """Bytes of a file that a command reads; no h-call carries as many."""
@@ -55,7 +56,8 @@ def read_input(path: Path | None) -> bytes:
     if path in STANDARD:
         if sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed")
-        return _bounded(sys.stdin.buffer.read(LARGEST_INPUT + 1))
+        with reading_input():
+            return _bounded(sys.stdin.buffer.read(LARGEST_INPUT + 1))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         first = _first_of_pipe(descriptor) if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else b""

@@ -163,8 +163,8 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     """Send the request and print the answer; return the exit status."""
     end = _end(args, target)
     try:
-        # A command that follows a job may wait for days, and prints the progress of the job.
-        follows = target.store is not None and args.verb in _FOLLOWED
+        # A command that follows a job or watches may wait for days, and prints the progress.
+        follows = (target.store is not None and args.verb in _FOLLOWED) or getattr(args, "watch", False)
         with nullcontext() if follows else noticed(f"hmc {args.verb}", args.timeout):
             return _carried_out(args, end)
     except ConsoleRefused as error:

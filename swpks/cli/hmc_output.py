@@ -53,8 +53,11 @@ def plain(answer: Any) -> Any:
     return answer
 
 
-def system(answer: SystemView) -> str:
-    """Return the system in one line and its partitions as a table."""
+def system(answer: SystemView, age_of: Callable[[float], str] | None = None) -> str:
+    """Return the system in one line and its partitions as a table.
+
+    `age_of` returns the text of an age in seconds; the default is `age`.
+    """
     head = "\n".join(_system_head(answer))
     partitions = answer.partitions
     moves = [note for each in answer.custody if (note := custody(each))]
@@ -65,7 +68,8 @@ def system(answer: SystemView) -> str:
     rows = [_HEAD, *map(_row, partitions)]
     # The column is left out for a system without a console, because such a system has no copies.
     if answer.console:
-        rows = [(*row, cell) for row, cell in zip(rows, ("COPY", *map(_copy_age, partitions)), strict=True)]
+        ages = [_copy_age(each, age_of or age) for each in partitions]
+        rows = [(*row, cell) for row, cell in zip(rows, ("COPY", *ages), strict=True)]
     return "\n".join([head, "", *table(rows), *notes])
 
 
@@ -124,8 +128,8 @@ def age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _copy_age(answer: PartitionView) -> str:
-    return age(time.time() - answer.copy.time) if answer.copy else "none"
+def _copy_age(answer: PartitionView, age_of: Callable[[float], str] = age) -> str:
+    return age_of(time.time() - answer.copy.time) if answer.copy else "none"
 
 
 def _system_head(answer: SystemView) -> list[str]:

@@ -119,6 +119,10 @@ def _serve(
 def _opened_page(args: argparse.Namespace) -> Iterator[PageListener | None]:
     """Yield the page of --page, which listens already; None without the option."""
     if args.page is None:
+        # The operator meant a page.  Without this refusal the console would start without one.
+        if args.insecure_listen:
+            message = "--insecure-listen is about --page, and there is no --page: add it, or leave both out"
+            raise OperatorError(rules.HMC_PAGE_PLACE, message, advised=True)
         yield None
         return
     # Only the page needs jinja2 and the HTTP stack.

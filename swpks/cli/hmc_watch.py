@@ -22,6 +22,7 @@ from hcall_client import console as requests
 from hcall_client.console import BlockingConsole, ConsoleMisspoken, ConsoleRefused, ConsoleUnreachable
 from swpks.cli import hmc_output, streams
 from swpks.cli.hmc_watch_output import overview_text
+from swpks.hmc import overview_words as words
 from swpks.hmc.line_client import Shown, escaped
 from swpks.hmc.overview_views import Overview
 from swpks.hmc.store_console import StoreConsole
@@ -124,18 +125,31 @@ class _System:
         self._blocks = blocks
         self._end = end
         self._as_json = as_json
-        self._last: object = None
+        self._last = ""
 
     def ask(self) -> None:
-        """Print the view if it has changed."""
+        """Print the view if its text has changed.
+
+        The text has ages, so it changes while the view does not.  Ages are in minutes, as in an overview: an
+        age in seconds would make a block each second.
+        """
         view = self._end.call(requests.show_system())
-        if view == self._last:
-            return
-        self._last = view
         if self._as_json:
-            self._blocks.line(json.dumps(msgspec.to_builtins(view)))
+            text = json.dumps(msgspec.to_builtins(view))
         else:
-            self._blocks.block(f"{_now()}\n{hmc_output.system(hmc_output.plain(view))}")
+            text = hmc_output.system(hmc_output.plain(view), _in_minutes)
+        if text == self._last:
+            return
+        self._last = text
+        if self._as_json:
+            self._blocks.line(text)
+        else:
+            self._blocks.block(f"{_now()}\n{text}")
+
+
+def _in_minutes(seconds: float) -> str:
+    # The system's clock may be ahead of this one, and no copy has a negative age.
+    return words.age(int(max(seconds, 0) // 60))
 
 
 def _now() -> str:

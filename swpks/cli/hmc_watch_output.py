@@ -14,9 +14,9 @@ _JOBS = ("JOB", "KIND", "SYSTEM", "STATE", "STEPS", "ROW, OR LAST LINE")
 
 def overview_text(overview: Overview) -> str:
     """Return the overview as lines: health, age of the last copy, jobs, systems."""
-    bare = words.bare(overview)
-    head = [words.health(overview), f"oldest last copy: {words.last_copy(overview)}"]
-    lines = ["; ".join([*head, *([bare] if bare else [])])]
+    age = ", ".join(filter(None, (words.last_copy(overview), words.since_copy(overview))))
+    head = [words.health(overview), f"oldest last copy: {age}", words.bare(overview)]
+    lines = ["; ".join(filter(None, head))]
     if overview.jobs:
         rows: list[Sequence[str]] = [_JOBS, *map(_job, words.jobs_first(overview.jobs))]
         lines += ["", *table(rows)]
@@ -30,8 +30,11 @@ def _system(system: SystemOverview) -> Iterator[str]:
     yield f"{named}: {words.state(system)}, {words.link(system)}"
     if not system.connected:
         yield f"  ! {words.reason(system)}"
+        if system.partitions:
+            yield "  last known facts:"
     else:
         yield from (f"  ! {each}" for each in system.attention)
+    yield f"  {_copies(system)}"
     if system.components:
         yield "  " + ", ".join(f"{each.name} {words.role(each)}" for each in system.components)
     if not system.partitions:
@@ -39,6 +42,13 @@ def _system(system: SystemOverview) -> Iterator[str]:
         return
     yield from (f"  {line}" for line in table([_HEAD, *map(_partition, system.partitions)]))
     yield from (f"  {each.name}: {each.trouble}" for each in system.partitions if each.trouble)
+
+
+def _copies(system: SystemOverview) -> str:
+    """Return age and time of the oldest last copy of a system, and the number of stores without one."""
+    at = "" if system.copied is None else f", {words.moment(system.copied)}"
+    without = f"; {len(system.without_copy)} without a copy" if system.without_copy else ""
+    return f"last copy: {words.age(system.copy_minutes)}{at}{without}"
 
 
 def _partition(each: PartitionOverview) -> tuple[str, ...]:

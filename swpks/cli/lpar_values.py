@@ -27,7 +27,6 @@ from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import output, read_input
 from swpks.cli.inputs import content_of
 from swpks.cli.refusals import reason_of
-from swpks.cli.silence import reading_input
 
 CONSUMERS = {
     "firmware": Consumer.FIRMWARE,
@@ -231,10 +230,9 @@ def read_file(path: Path | None) -> bytes:
 
 @contextmanager
 def _reading(path: Path | None) -> Iterator[None]:
-    """Turn an error of the input into a UsageError; the wait for it is none for a server."""
+    """Turn an error of the input into a UsageError."""
     try:
-        with reading_input():
-            yield
+        yield
     except OSError as error:
         message = f"cannot read {path or 'standard input'}: {reason_of(error)}"
         raise UsageError(message, rules.COMMAND_FILE) from None

@@ -42,7 +42,8 @@ class SystemOverview(View):
 
     `state` is the last known state, "" if none is known.  `since` is the time since which it has been
     connected or away.  If it is away, `trouble` is the reason, `advice` the remedy, and all other facts are
-    those of the last contact.  `components` is null until the system has shown them.  `attention` has a
+    those of the last contact.  `silent`: it is connected, and did not answer the last question, so its facts
+    are those of its last answer.  `components` is null until the system has shown them.  `attention` has a
     sentence for each finding that needs a person.  `copied` and `copy_minutes` are about the oldest one of
     the newest copies of its stores; null without any copy.
     """
@@ -55,6 +56,7 @@ class SystemOverview(View):
     since: float
     trouble: str = ""
     advice: str = ""
+    silent: bool = False
     components: list[ComponentView] | None = None
     partitions: list[PartitionOverview] = []
     attention: list[str] = []

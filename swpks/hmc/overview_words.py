@@ -44,12 +44,30 @@ def health(overview: Overview) -> str:
 
 
 def last_copy(overview: Overview) -> str:
-    """Return the age of the oldest last copy of all systems: the changes that a disaster would lose."""
+    """Return the age of the oldest last copy of all systems.
+
+    A store that does not change gets no new copy, so an old copy alone is no loss; see `since_copy`.
+    """
     ages = [each.copy_minutes for each in overview.systems if each.copy_minutes is not None]
     bare = sum(len(each.without_copy) for each in overview.systems)
     if not ages:
         return "no copies" if bare else "no stores"
     return age(max(ages))
+
+
+def since_copy(overview: Overview) -> str:
+    """Return whether stores have changed since their last copy; "" if no store has a copy.
+
+    A disaster would lose these changes.  A system that is away or silent may have changes that are not known.
+    """
+    if all(each.copy_minutes is None for each in overview.systems):
+        return ""
+    behind = sum(part.copy_behind for each in overview.systems for part in each.partitions)
+    if behind:
+        return f"{counted(behind, 'store')} changed since {'its copy' if behind == 1 else 'their copies'}"
+    if not all(each.connected and not each.silent for each in overview.systems):
+        return "no known change since"
+    return f"all {'other ' if bare(overview) else ''}stores as copied"
 
 
 def bare(overview: Overview) -> str:

@@ -1,4 +1,4 @@
-"""PartitionSnapshots of emulated partitions: a test sets a partition up once, and returns to that state.
+"""Snapshots of emulated partitions: a test sets a partition up once, and returns to that state.
 
 The same functions serve the plain and the asynchronous fixture; `ipl` is the call that powers it on.
 """

@@ -84,6 +84,17 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
     assert await flushed(machine) == {1}
 
 
+async def test_a_view_names_the_consumers_with_a_password(machine, client) -> None:
+    """R-84: `passwords` of a keystore names each consumer whose password is set, and has no password."""
+    await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8, "auto_start": True})
+    assert (await client.get("/v1/partitions/a")).json()["keystore"]["passwords"] == []
+    for consumer in (Consumer.OPERATING_SYSTEM, Consumer.BOOT_LOADER):
+        machine.system.find("a").keystore.access.passwords.set(consumer, b"secret")
+    answer = await client.get("/v1/partitions/a")
+    assert set(answer.json()["keystore"]["passwords"]) == {"boot-loader", "os"}
+    assert "secret" not in answer.text
+
+
 async def test_a_keystore_is_enabled_at_creation_or_later(client) -> None:
     """R-30: A keystore that is enabled at creation equals one that is enabled later."""
     first = await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8, "auto_start": False})

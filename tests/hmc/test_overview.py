@@ -18,7 +18,7 @@ from swpks.hmc.orders import ConsoleHandler
 from swpks.hmc.overview_views import Overview, of_one
 from tests.console.rig import Site, running
 from tests.console.stand import standing
-from tests.hmc.pages import job, overview, partition, system
+from tests.hmc.pages import NOW, job, minutes, overview, partition, pictured, system
 from tests.hmc.rig import run
 
 
@@ -37,12 +37,60 @@ def test_the_words_of_an_overview() -> None:
     bare = partition("q", copied=None, copy_minutes=None)
     away = system("b", bare, connected=False, copy_minutes=None, **facts)
     text = overview_text(overview(system("a", partition("p")), away, jobs=(job(3),)))
-    assert "1 of 2 systems needs attention; oldest last copy: 5 min; 1 partition without a copy" in text
+    first = "1 of 2 systems needs attention; oldest last copy: 5 min, no known change since; "
+    assert text.startswith(f"{first}1 partition without a copy\n")
     assert "No connection (last known: Operating), away since 2027-01-15" in text
     assert "! no answer; start it" in text
     assert "7, dirty 9" in text
     assert "row 6: RELEASED(7) at a" in text
-    assert "anchor-card agrees, service-processor agrees" in text
+    assert "anchor-card agrees, service-processor present" in text
+
+
+def test_a_system_that_is_away_is_marked_in_the_terminal() -> None:
+    """R-84: Last known facts are marked; each system has age and time of its copy, and stores without one."""
+    bare = partition("q", copied=None)
+    away = system("b", partition("p"), bare, connected=False, trouble="no answer", attention=["b is away"])
+    lines = overview_text(overview(system("a", partition("p")), away)).splitlines()
+    marked = lines.index("  last known facts:")
+    assert lines[marked - 1] == "  ! no answer"
+    assert lines[marked + 1] == "  last copy: 5 min, 2027-01-15 08:00:00 UTC; 1 without a copy"
+    assert lines.count("  last known facts:") == 1
+    assert "  last copy: 5 min, 2027-01-15 08:00:00 UTC" in lines[:marked]
+
+
+_BEHIND = partition("p", copy_behind=True)
+
+
+@pytest.mark.parametrize(
+    "systems,shown",
+    [
+        ([], ""),
+        ([system("a", partition("p", copied=None))], ""),
+        ([system("a", partition("p"))], "all stores as copied"),
+        ([system("a", partition("p"), partition("q", copied=None))], "all other stores as copied"),
+        ([system("a", _BEHIND, partition("q"))], "1 store changed since its copy"),
+        ([system("a", _BEHIND), system("b", _BEHIND)], "2 stores changed since their copies"),
+        ([system("a", partition("p")), system("b", connected=False)], "no known change since"),
+        ([system("a", partition("p"), silent=True)], "no known change since"),
+    ],
+)
+def test_changes_since_the_copies(systems, shown) -> None:
+    """R-84: The oldest copy may be old because nothing has changed; the first line has the difference."""
+    assert words.since_copy(overview(*systems)) == shown
+
+
+def test_the_picture_has_facts_that_fit_together() -> None:
+    """The facts of docs/page.png: times, ages, words of parts, and both systems of a move."""
+    shown = pictured()
+    for each in shown.systems:
+        copied = [part.copied for part in each.partitions if part.copied is not None]
+        assert (each.copied, each.since < NOW) == (min(copied), True)
+        assert {part.name: part.copy for part in each.components or ()}["service-processor"] == "present"
+        assert each.copy_minutes == minutes(each.copied)
+        assert all(part.copy_minutes == minutes(part.copied) for part in each.partitions)
+        (moving,) = [part for part in each.partitions if part.name == shown.jobs[0].partition]
+        assert moving.state == "off, migrating"
+    assert "all" not in words.since_copy(shown)
 
 
 def test_control_characters_reach_no_terminal() -> None:

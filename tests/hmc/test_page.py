@@ -44,11 +44,21 @@ def test_foreign_hosts_are_refused(given) -> None:
         demand_host(PLACE, given)
 
 
+@pytest.mark.parametrize("host", ["[2001:db8::1]", "[2001:DB8:0::1]:80", "[2001:db8:0:0:0:0:0:1]"])
+def test_an_ipv6_address_in_any_form(host) -> None:
+    """An address is the same in each of its forms; another address is refused."""
+    place = place_of("[2001:DB8:0:0::1]:80", insecure=True)
+    demand_host(place, [host])
+    demand_host(PLACE, ["[0:0::1]"])
+    with pytest.raises(PeerError, match="use this host, or name the host in --page"):
+        demand_host(place, ["[2001:db8::2]"])
+
+
 def test_all_interfaces_take_an_address_and_no_name() -> None:
     """At 0.0.0.0 a request may name any address, and no foreign name."""
     place = place_of("0.0.0.0:80", insecure=True)
     demand_host(place, ["192.0.2.7"])
-    with pytest.raises(PeerError):
+    with pytest.raises(PeerError, match="use an address, or name the host in --page"):
         demand_host(place, ["evil.example"])
 
 
@@ -72,6 +82,12 @@ def test_names_with_markup_stay_text() -> None:
     html = Rendering().page(1, shown, "n", live=True)
     assert MARKUP not in html
     assert html.count("<script") == 1
+
+
+def test_the_page_has_the_currency_of_the_copies() -> None:
+    """R-84: The age of the oldest copy stands with the number of stores that have changed since."""
+    html = Rendering().state(1, overview(system("a", partition("p", copy_behind=True))))
+    assert "1 store changed since its copy" in html
 
 
 def test_one_rendering_serves_all_viewers() -> None:

@@ -241,6 +241,7 @@ def test_a_wrong_name_of_a_system_ends_the_start(console, systems) -> None:
         (["--tls-cert", "a"], "go together"),
         (["--keep-copies", "0"], "is no number of copies"),
         (["--ready-fd", "999"], "rule ready.descriptor"),
+        (["--insecure-listen"], "there is no --page"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path, capfd, options, text) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -9,12 +10,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
+from hcall_abi.control_views import ConsoleLinkView, KeptCopyView, SystemView
 from hcall_client.console import power_off
+from swpks.cli.hmc_watch import watch
 from swpks.testing import ConsoleProcess, ServerProcess
+from tests.console.facts import partition as partition_view
+from tests.console.facts import system as system_view
 
 pytestmark = pytest.mark.process
 
@@ -68,6 +73,38 @@ def test_a_console_and_a_system_are_watched(tmp_path: Path) -> None:
     finally:
         console.kill()
         machine.kill()
+
+
+class Idle:
+    """Stands for a connection to a system whose view never changes; at an age of 180 s the user ends it."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+        kept = KeptCopyView(restores=0, generation=1, time=int(self.now))
+        console = ConsoleLinkView(id="c" * 32, name="hmc", connected=True, since=1_799_999_000)
+        self.view = system_view(partition_view("a", copy=kept), console=console)
+
+    def call(self, _: object) -> SystemView:
+        if self.now >= 1_800_000_180:
+            raise KeyboardInterrupt
+        return self.view
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("options,shown", [([], ["under 1 min", "1 min", "2 min"]), (["--json"], [])])
+def test_an_age_grows_at_an_idle_system(monkeypatch, capfd, options, shown) -> None:
+    """R-84: The age of a copy in the view of a system is current, and a minute makes one block."""
+    idle: Any = Idle()
+    monkeypatch.setattr("swpks.cli.hmc_watch.time.time", lambda: idle.now)
+    monkeypatch.setattr("swpks.cli.hmc_watch.time.sleep", idle.sleep)
+    with pytest.raises(KeyboardInterrupt):
+        watch(argparse.Namespace(name=None, json=bool(options)), idle)
+    printed = capfd.readouterr().out
+    rows = [line for line in printed.splitlines() if line.startswith("a ")]
+    assert [row.rpartition("  ")[2] for row in rows] == shown
+    assert options == [] or len(printed.splitlines()) == 1
 
 
 def test_a_name_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcall_server.nvram import COMMIT, SYSTEM, CommitLimits, NvramError, partition_name
+from hcall_server.nvram.etcd.nvram import LIMITS
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.names import CUSTODY
 from hcall_server.platform.identity import SystemIdentity
@@ -58,6 +59,35 @@ def test_records_of_the_system_removals_and_new_partitions_are_in_the_last_part(
     parts = split(changes, CommitLimits(1000, 5), 0, lambda name: name != NAMES[2])
     assert set(parts[-1]) >= {CUSTODY, NAMES[0], NAMES[2]}
     assert len(parts) == 3
+
+
+def test_more_removals_than_a_part_takes_come_before_the_records_of_the_system() -> None:
+    """R-22: custody record and stored partition never contradict each other, wherever a crash cuts."""
+    gone = [partition_name(UUID(int=n, version=4)) for n in range(100, 230)]
+    changes: Records = {
+        SYSTEM: b"s",
+        CUSTODY: b"c",
+        **dict.fromkeys(gone),
+        NAMES[0]: b"new",
+        NAMES[1]: b"old",
+    }
+    parts = split(changes, LIMITS, 10, lambda name: name != NAMES[0])
+    assert [len(part) for part in parts] == [15, 119]
+    assert list(parts[0])[:2] == [NAMES[1], NAMES[0]]
+    assert list(parts[1])[-2:] == [SYSTEM, CUSTODY]
+    assert {name for part in parts for name, blob in part.items() if blob is None} == set(gone)
+
+
+@given(changes=changes_of, records=st.integers(2, 6), known=known_of)
+def test_no_removal_and_no_partition_is_behind_the_records_of_the_system(
+    changes: Records, records: int, known: set[str]
+) -> None:
+    """R-22: an entry of the custody record is not durable before the removal or arrival that it is about."""
+    order = [
+        name for part in split(changes, CommitLimits(999, records), 0, known.__contains__) for name in part
+    ]
+    own = [name for name in order if name in (SYSTEM, CUSTODY)]
+    assert order[len(order) - len(own) :] == own
 
 
 class Small(MemoryNvram):

@@ -140,6 +140,7 @@ class Chain:
 
     def claim(self, lease: int) -> bytes:
         """Return the request that makes this server the owner, if there is no other one."""
+        self._demand_not_lost()
         keys = self._keys
         return wire.txn(
             [wire.created_at(keys.owner, 0)],
@@ -149,6 +150,7 @@ class Chain:
 
     def claimed(self, answer: TxnAnswer) -> bytes | None:
         """Take the answer to a claim; return the value of another owner's key, None if this one owns it."""
+        self._demand_not_lost()
         if answer.succeeded:
             self._owner_revision = answer.header.revision
         else:
@@ -205,6 +207,10 @@ class Chain:
     def lose(self) -> None:
         """Note that the lease is over: nothing is committed any more."""
         self.state = ChainState.LOST
+
+    def _demand_not_lost(self) -> None:
+        if self.state is ChainState.LOST:
+            raise RuntimeError("a claim in the state LOST")
 
     def _known(self, revision: int) -> Linked:
         self.predecessor, self.state = revision, ChainState.KNOWN

@@ -6,8 +6,16 @@
 # etcd's, whatever the request or its answer took.  A machine that was suspended finds that too late, but
 # commits nothing: the transactions compare the owner.
 #
+# etcd before 3.4.31 and 3.5.13 can end a lease too early.  A former leader, which hung and does not know of
+# the new one, lets leases end that are kept alive at the new one (etcd-io/etcd#15247).  The same compare
+# protects the records.  But the former owner serves reads until its next commit or keep-alive.
+#
 # The keep-alive has a thread of its own.  The thread of commits may hang at a member, and the event loop may
 # be busy; neither may end the lease.
+#
+# A second thread reports the end.  The keep-alive may still wait for a member then, and must not delay the
+# report: until the report, the server serves reads that may be old.  A keep-alive tries all members, each for
+# a part of the time that is left, and no longer than that.
 
 from __future__ import annotations
 
@@ -62,13 +70,24 @@ class Lease:
 
         NvramError if it is over (rule nvram.owner), or if no member answers; then it may be tried again.
         """
-        before = self._clock()
-        answer = self._cluster.ask(wire.KEEP, wire.of_lease(self.id), wire.KeepAnswer)
+        before, rest = self._clock(), self.rest
+        if not rest:
+            self._ended = True
+            raise ended()
+        answer = self._cluster.ask(wire.KEEP, wire.of_lease(self.id), wire.KeepAnswer, rest)
         # Once over, always over: the caller has been told so, and may have acted on it.
         if self.over or not answer.result.TTL:
             self._ended = True
             raise ended()
         self._until = before + min(answer.result.TTL, self.ttl)
+
+    def end(self) -> None:
+        """Note that the lease is over; a later answer does not bring it back."""
+        self._ended = True
+
+    def close(self) -> None:
+        """Close the cluster object of the lease."""
+        self._cluster.close()
 
     def revoke(self) -> None:
         """End the lease now, so that another server need not wait; NvramError if etcd does not answer."""
@@ -77,7 +96,9 @@ class Lease:
 
 
 class LeaseKeeper:
-    """Keeps a lease alive in a daemon thread.  `on_lost` is called there, once, when the lease is over.
+    """Keeps a lease alive in a daemon thread.
+
+    `on_lost` is called once when the lease is over, in that thread or in a second one.
 
     The lease has a cluster object of its own: two threads must not use one.
     """
@@ -86,28 +107,48 @@ class LeaseKeeper:
         self._lease = lease
         self._on_lost = on_lost
         self._stopped = threading.Event()
+        self._reporting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="swpks-lease", daemon=True)
+        self._watch = threading.Thread(target=self._await_end, name="swpks-lease-end", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; ScarcityError if the system gives none."""
+        """Start the threads; ScarcityError if the system gives none."""
         try:
+            self._watch.start()
             self._thread.start()
         except (RuntimeError, MemoryError) as error:
+            self._stopped.set()
             raise scarcity_of(error, "the thread that keeps the lease") or error from None
 
     def stop(self, seconds: float) -> None:
-        """End the thread; wait for it at most this long."""
+        """End the threads; wait for each at most this long."""
         self._stopped.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(seconds)
+        for each in (self._watch, self._thread):
+            if each.is_alive() and each is not threading.current_thread():
+                each.join(seconds)
 
     def _work(self) -> None:
         pause = self._lease.ttl / BEATS
         while not self._stopped.wait(min(pause, self._lease.rest)):
             error = _beat(self._lease)
             if error is not None:
-                self._on_lost(error)
+                self._report(error)
                 return
+
+    def _await_end(self) -> None:
+        while not self._stopped.wait(self._lease.rest):
+            if self._lease.over:
+                self._report(ended())
+                return
+
+    def _report(self, error: NvramError) -> None:
+        """Call `on_lost`, and let both threads end; only the first call counts."""
+        with self._reporting:
+            first = not self._stopped.is_set()
+            self._stopped.set()
+        self._lease.end()
+        if first:
+            self._on_lost(error)
 
 
 def _beat(lease: Lease) -> NvramError | None:

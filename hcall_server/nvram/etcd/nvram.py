@@ -49,33 +49,39 @@ class EtcdNvram:
         return f"EtcdNvram({self._keys.prefix!r})"
 
     def own(self) -> None:
-        """Become the owner; NvramInUseError if another server is."""
+        """Become the owner; NvramInUseError if another server is.  Not again after the ownership was lost."""
+        if self._chain.state is ChainState.LOST:
+            raise _other_owner(self._keys.prefix)
         answer = self._ask(self._chain.claim(self.lease.id))
         with _form():
             holder = self._chain.claimed(answer)
         if holder is not None:
-            shown = holder[: wire.MAX_TEXT].decode("ascii", "replace")
-            raise NvramInUseError(f"{self._keys.prefix} in etcd, owned by {shown}")
+            shown = wire.printable(holder.decode("utf-8", "replace"))
+            raise NvramInUseError(f"{self._keys.prefix} in etcd, owned by {shown},")
 
     def load(self) -> dict[str, bytes]:
-        """Return every record, all of one revision.
+        """Return every record.
 
         An older commit without an answer must not take effect afterwards, so it is settled first.
         """
+        # The pages are not of one revision: another system in the cluster may compact it between two pages.
+        # After the fence only the owner changes these keys.  So a second fence at the end proves that nothing
+        # has changed them.
         self._demand_ownership()
         self._settle()
         records: dict[str, bytes] = {}
-        start, revision, more = self._keys.records, 0, True
+        start, more = self._keys.records, True
         while more:
-            body = wire.page(start, self._keys.records_end, PAGE, revision)
+            body = wire.page(start, self._keys.records_end, PAGE)
             answer = self._cluster.ask(wire.RANGE, body, RangeAnswer)
             records |= self._named(answer, start)
-            revision = revision or answer.header.revision
             more = answer.more
             if answer.kvs:
                 start = answer.kvs[-1].key + b"\0"
             elif more:
                 raise _bad_form("an empty page that is not the last one")
+        self._demand_ownership()
+        self._settle()
         return records
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
@@ -98,14 +104,19 @@ class EtcdNvram:
         return self._settle()
 
     def close(self) -> None:
-        """Give the ownership up, so that another server need not wait for the end of the lease."""
+        """Give the ownership up, so that another server need not wait for the end of the lease.
+
+        The caller has stopped the lease's keeper before: this uses and closes the cluster objects of both.
+        """
         if self._closed:
             return
         self._closed = True
-        if self.lease.id and self._chain.state is not ChainState.LOST:
+        # Also if the lease is over by the local clock: that of etcd may go on for some seconds.
+        if self.lease.id:
             with suppress(NvramError):  # without an answer the lease ends by itself
                 self.lease.revoke()
         self._chain.lose()
+        self.lease.close()
         self._cluster.close()
         self.mark.close()
 

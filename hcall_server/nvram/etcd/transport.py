@@ -7,10 +7,16 @@
 #
 # A member without a leader answers late or with an error; a stopped member does not answer.  So each attempt
 # has a short time-out, and the member that answered last is asked first.
+#
+# httpx has a time-out for each read from a socket, and none for a request.  A member that sends single bytes
+# would be read for ever.  So `TotalTimeouts` gives each read and write only the rest of the attempt's time.
+# The search for a host's address has no time-out: endpoints should have addresses, or names in /etc/hosts.
 
 from __future__ import annotations
 
+import math
 import ssl
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +25,7 @@ import httpx
 
 from hcall_abi.rules import storage as rules
 from hcall_server.nvram.etcd import wire
+from hcall_server.nvram.etcd.deadlines import TotalTimeouts
 from hcall_server.nvram.etcd.wire import AnswerFormError, ErrorAnswer
 from hcall_server.nvram.seam import NvramError
 
@@ -46,15 +53,19 @@ class EtcdCluster:
     def __repr__(self) -> str:
         return f"EtcdCluster({self._endpoints})"
 
-    def ask(self, path: str, body: bytes, form: type[F]) -> F:
-        """Return the answer to a request, from the first member that has one.
+    def ask(self, path: str, body: bytes, form: type[F], within: float = math.inf) -> F:
+        """Return the answer to a request, from the first member that has one within so many seconds.
 
         NvramError if etcd refuses the request, or if no member answers: then the outcome is unknown.
         """
         reasons = []
+        until = time.monotonic() + within
         for endpoint in tuple(self._endpoints):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
             try:
-                return self._answer(endpoint, path, body, form)
+                return self._answer(endpoint, path, body, form, left)
             except _NoAnswerError as error:
                 reasons.append(f"{endpoint}: {error}")
                 self._endpoints.remove(endpoint)
@@ -66,9 +77,10 @@ class EtcdCluster:
         """Close the connections."""
         self._client.close()
 
-    def _answer(self, endpoint: str, path: str, body: bytes, form: type[F]) -> F:
+    def _answer(self, endpoint: str, path: str, body: bytes, form: type[F], left: float) -> F:
+        seconds = min(left, self._client.timeout.read or ATTEMPT)
         try:
-            with self._client.stream("POST", endpoint + path, content=body) as response:
+            with self._client.stream("POST", endpoint + path, content=body, timeout=seconds) as response:
                 answer = _read(response)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise _NoAnswerError(_cause(error)) from None
@@ -96,7 +108,8 @@ def connected(
     if cert:
         context.load_cert_chain(cert, key)
     # trust_env: a proxy of the environment must not carry NVRAM.
-    return httpx.Client(verify=context, timeout=attempt, trust_env=False, follow_redirects=False)
+    transport = TotalTimeouts(context)
+    return httpx.Client(transport=transport, timeout=attempt, trust_env=False, follow_redirects=False)
 
 
 class _NoAnswerError(Exception):

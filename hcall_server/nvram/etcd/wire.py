@@ -1,7 +1,7 @@
 """The JSON bodies of etcd's gateway: requests as bytes, answers as structs."""
 
 # Only this module knows JSON, base64 and the spelling of fields.  In etcd's JSON an int64 is a string, and a
-# field with the value 0, false or "" is absent.  EtcdKeys and values are base64.
+# field with the value 0, false or "" is absent.  Keys and values are base64.
 #
 # An answer is not trusted: its types, signs and sizes are checked.  A proxy may have sent it, or another
 # program on the port.  An answer of a wrong form says nothing about the request, so the caller must treat the
@@ -119,7 +119,12 @@ class ErrorAnswer(Struct):
     @property
     def text(self) -> str:
         """The message, printable and bounded."""
-        return "".join(c if c.isprintable() else "?" for c in (self.message or self.error)[:MAX_TEXT])
+        return printable(self.message or self.error)
+
+
+def printable(text: str) -> str:
+    """Return a text of another program as it may be shown: printable and bounded."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MAX_TEXT])
 
 
 A = TypeVar("A", TxnAnswer, RangeAnswer, LeaseAnswer, KeepAnswer, AnyAnswer, ErrorAnswer)
@@ -166,11 +171,10 @@ def get(key: bytes) -> Operation:
     return {"request_range": {"key": _text(key)}}
 
 
-def page(start: bytes, end: bytes, limit: int, revision: int) -> bytes:
-    """Return the body of a range from `start` up to `end`; a `revision` of 0 is the present one."""
+def page(start: bytes, end: bytes, limit: int) -> bytes:
+    """Return the body of a range from `start` up to `end`, of the present revision."""
     # A range is linearizable unless it says "serializable".
-    at = {"revision": str(revision)} if revision else {}
-    return _body({"key": _text(start), "range_end": _text(end), "limit": str(limit), **at})
+    return _body({"key": _text(start), "range_end": _text(end), "limit": str(limit)})
 
 
 def compaction(revision: int, *, physical: bool) -> bytes:

@@ -51,8 +51,8 @@ def demand_host(place: PagePlace, given: list[str]) -> None:
     Any port is permitted: a tunnel may have another one, and a port leads no name to another machine.
     """
     found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-    host = (found[1] or found[2]).lower() if found else ""
-    if host and (host == place.host.lower() or host in _LOOPBACK):
+    host = _one_form(found[1] or found[2]) if found else ""
+    if host and (host == _one_form(place.host) or host in _LOOPBACK):
         return
     # At the address of all interfaces, --page names no host.  An address in a request is safe there: nobody
     # but the DNS can lead a foreign name here, and an address is no name.
@@ -60,7 +60,14 @@ def demand_host(place: PagePlace, given: list[str]) -> None:
         return
     named = ", ".join(given)[:_SHOWN] or "no host"
     message = f"the request is for {named!r}, and this page is at {place.host}"
-    raise PeerError(rules.HMC_PAGE_HOST, message)
+    remedy = "use an address" if _is_any(place.host) else "use this host"
+    raise PeerError(rules.HMC_PAGE_HOST, f"{message}: {remedy}, or name the host in --page", advised=True)
+
+
+def _one_form(host: str) -> str:
+    """Return a host in the one form of its name or address: an IPv6 address can be written in many."""
+    address = _address(host)
+    return host.lower() if address is None else str(address)
 
 
 def _is_any(host: str) -> bool:
