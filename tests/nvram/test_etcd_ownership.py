@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from hcall_server.nvram.etcd.lease import LeaseKeeper
 from hcall_server.nvram.etcd.nvram import PAGE
 from hcall_server.nvram.etcd.transport import EtcdCluster, connected
 from hcall_server.nvram.etcd.wire import COMPACTION, KEEP, RANGE, EtcdHeader, KeepAnswer, TxnAnswer
+from tests.certificates import Authority
 from tests.nvram.test_etcd_model import Lab
 
 
@@ -85,6 +88,53 @@ def _drip(listener: socket.socket, sent: bytes, ended: threading.Event) -> None:
             connection.sendall(b"a")
             if ended.wait(0.05):
                 return
+
+
+def test_a_member_is_reached_by_tls(tmp_path: Path) -> None:
+    """R-21: with certificates of both ends; a large request passes, and a slow handshake ends in time."""
+    authority = Authority(tmp_path)
+    files, own = authority.server(), authority.client()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    context.load_verify_locations(files.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        cluster = EtcdCluster([url], connected(files.ca, own.cert, own.key, attempt=5))
+        member = threading.Thread(target=_answer, args=(listener, context, 1 << 20))
+        member.start()
+        try:
+            assert cluster.ask(KEEP, bytes(1 << 20), KeepAnswer).result.TTL == 6
+            cluster.close()
+            member.join(10)
+            slow = EtcdCluster([url], connected(files.ca, own.cert, own.key, attempt=0.1))
+            with pytest.raises(NvramError, match="no member of etcd has answered"):
+                slow.ask(KEEP, b"{}", KeepAnswer)
+            slow.close()
+        finally:
+            cluster.close()
+            member.join(10)
+
+
+def _answer(listener: socket.socket, context: ssl.SSLContext, size: int) -> None:
+    with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+        found = b""
+        while len(found.partition(b"\r\n\r\n")[2]) < size and (more := connection.recv(1 << 20)):
+            found += more
+        body = b'{"result":{"TTL":"6"}}'
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def test_members_that_hang_in_turn_share_the_time() -> None:
+    """A keep-alive ends with the lease, whatever number of members hang."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        members = [f"http://127.0.0.1:{listener.getsockname()[1]}"] * 50
+        cluster = EtcdCluster(members, connected(attempt=0.2))
+        before = time.monotonic()
+        with pytest.raises(NvramError, match="no member of etcd has answered"):
+            cluster.ask(KEEP, b"{}", KeepAnswer, 0.3)
+        assert time.monotonic() - before < 2
+        cluster.close()
 
 
 def test_another_systems_compaction_does_not_end_a_load(lab: Lab) -> None:

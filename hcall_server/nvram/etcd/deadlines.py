@@ -77,10 +77,11 @@ class _TimedStream:
         self._inner.close()
 
     def start_tls(
-        self, context: ssl.SSLContext, name: str | None = None, timeout: Any = None
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> _TimedStream:
         """Return the connection with TLS."""
-        return _TimedStream(self._inner.start_tls(context, name, self._timer.left), self._timer)
+        inner = self._inner.start_tls(ssl_context, server_hostname, self._timer.left)
+        return _TimedStream(inner, self._timer)
 
     def get_extra_info(self, info: str) -> Any:
         """Return a fact about the connection."""
