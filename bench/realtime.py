@@ -58,9 +58,9 @@ class RealTime:
 
     @contextmanager
     def here(self, core: int) -> Iterator[None]:
-        """Run this thread on a core during the block, under SCHED_FIFO if active.
+        """Run this thread on one core during the block, and under SCHED_FIFO if `self.active`.
 
-        Child processes that start in the block inherit both.
+        Child processes that start in the block inherit the core and the scheduler.
         """
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, [core])

@@ -67,8 +67,8 @@ def left(entry: Entry, here: CustodyView) -> Carried:
 
     The system then drops its store.
     """
-    # Row 8 accepts any later epoch.  The store may be left from an attempt before the last move.  The epoch
-    # of that move ends such a store too.
+    # Row 8 of spec/migration.md accepts the last epoch or a larger one.  The store may be a remainder of an
+    # attempt before the last move.  The epoch of the last move makes the system drop such a store too.
     return Carried(here.uuid, max(here.epoch, entry.moved), "active", peer=entry.owner)
 
 

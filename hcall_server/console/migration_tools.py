@@ -47,7 +47,7 @@ class MigrationTools(NamedTuple):
         return entry
 
     def enter(self, entry: Entry, point: ConsolePoint | None = None) -> None:
-        """Store an entry, and have the courier send the words that follow from it."""
+        """Store an entry, and have the courier send the migration words that this entry requires."""
         self.registry.enter(entry, point)
         self.courier.poke(entry.uuid)
 

@@ -23,9 +23,9 @@
 # `authorise` decides about password and policy.  It is one pure function of four values, and reads no store.
 # So the tests run every combination without a keystore, and compare it with rules that were written down
 # independently.  The rights of a call are one row of `_DEMANDS`.  A reader can compare the rows with
-# spec/policies.md; conditions in each handler could differ from each other unseen.  A call may ask several
-# times: with None for the password alone, then with a policy.  UNWRAP asks about two words, that of the key
-# and that in the wrapped object.
+# spec/policies.md.  If each handler had conditions of its own, nobody would notice that two of them differ.
+# A call may ask several times: with None for the password alone, then with a policy.  UNWRAP asks about two
+# words, that of the key and that in the wrapped object.
 #
 # READ is the exception.  The public record lets every consumer read a world-readable object without a
 # password.  Linux reads the firmware's SB_VERSION in this way.  So READ must find the object before it can

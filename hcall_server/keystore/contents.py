@@ -128,7 +128,7 @@ class Contents:
         return sum(1 for held in self._objects.values() if not held.policy & PROVIDED)
 
     def touch(self) -> None:
-        """Count a change of data that is committed together with the image: the next flush includes it."""
+        """Count a change outside of the contents, such as of the profile: one commit has it and the image."""
         self.generation += 1
 
     def get(self, key: Key) -> KeystoreObject:

@@ -46,8 +46,8 @@ def parse_partition(name: str) -> UUID | None:
 
 def records_of(uuid: UUID) -> tuple[str, ...]:
     """Return the names of all records of a partition."""
-    # A partition that could not be converted from sealed level 1 has no UUID of its own, but two records.
-    # `writeback.convert` has put its number in place of the UUID.
+    # A partition that could not be converted from sealed level 1 has two records and no UUID.
+    # `writeback.convert` has put the number of the partition in place of the UUID.
     if uuid.version is None:
         return old_profile_name(uuid.int), old_image_name(uuid.int)
     return (partition_name(uuid),)

@@ -47,7 +47,7 @@ class SnapshotParametersError(SnapshotError):
 
 
 class OtherSystemError(SnapshotError):
-    """The own snapshot of another system, or of a root key that was destroyed.  Nothing was decrypted."""
+    """Another system made the snapshot, or its root key is destroyed.  Nothing was decrypted."""
 
     broken = rules.SNAPSHOT_SYSTEM
 

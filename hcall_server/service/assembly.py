@@ -296,7 +296,7 @@ def _listed(stored: Stored, name: str, what: str) -> bytes | None:
 def _count_on(machine: Machine, missing: int) -> None:
     """Go on with older records: skip the IPL counts that may have been used, and clear the latches.
 
-    Each IPL needed a commit.  So at most as many IPLs as commits are missing.
+    Each IPL needed a commit.  So the number of missing commits is the largest number of missing IPLs.
     """
     for partition in machine.system.places.values():
         if not partition.refused:

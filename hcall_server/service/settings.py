@@ -182,8 +182,8 @@ class Settings:
     def metrics_over_tcp(self) -> tuple[str, int] | None:
         """Return host and port of the metrics listener; None without it.
 
-        OperatorError for a host beyond loopback without `insecure_listen`: a file may have the one and the
-        command line the other.
+        OperatorError for a host beyond loopback without `insecure_listen`.  The check is here, because the
+        host may come from the file and `insecure_listen` from the command line.
         """
         if self.metrics is None:
             return None

@@ -113,7 +113,7 @@ class ThreadWorker:
         self._errands.put(None)
 
     def ended(self, seconds: float) -> bool:
-        """End the thread; return whether it has done its last job after at most this time."""
+        """End the thread; wait for its last job, at most `seconds`; return whether the thread has ended."""
         self.close()
         if self._thread:
             self._thread.join(seconds)

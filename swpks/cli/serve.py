@@ -204,7 +204,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     changes["first_name"] = _first_name(options.state)
     changes |= {field: value for field, value in _given(options).items() if value is not None}
     if options.listen:
-        # The listeners of the command line are added to those of the file: both can be true at the same time.
+        # The listeners of the command line do not replace those of the file: a server can have all of them.
         changes["listen"] = (*settings.listen, *options.listen)
     changes |= {field: True for field in _SWITCHES if getattr(options, field)}
     changes |= {field: False for option, field in _RELAXED.items() if getattr(options, option)}

@@ -49,7 +49,7 @@ class NotRunning(Mistake, ServerFailed):
 
 
 class RunsAlready(Mistake, ServerFailed):
-    """A test starts a server that runs."""
+    """A test starts a server that is running already."""
 
 
 class OwnProcess:

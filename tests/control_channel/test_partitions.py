@@ -67,7 +67,7 @@ async def test_creating_with_number_and_attributes(machine, client) -> None:
     [{"number": 0}, {"number": 65536}, {"number": None}, {"attributes": {"colour": 1}}, {"attributes": None}],
 )
 async def test_bodies_out_of_form(client, body) -> None:
-    """A body with a value that no partition can have is refused by its form."""
+    """A value that no partition can have is refused with `request.form`."""
     assert await refused(client.post("/v1/partitions", json={"name": "c", **body}), 400) == "request.form"
 
 

@@ -140,7 +140,7 @@ def test_the_page_has_the_bounds() -> None:
 
 
 async def test_the_page_has_every_metric() -> None:
-    """The page has name, labels and figure of each metric."""
+    """For each metric the page has its name, its labels, and the meaning of its value."""
     machine = make_machine()
     machine.system.create("a", 8)
     await machine.attachment.attach(bytes(16), "hmc1")

@@ -80,7 +80,7 @@ def test_changes_since_the_copies(systems, shown) -> None:
 
 
 def test_the_picture_has_facts_that_fit_together() -> None:
-    """The facts of docs/page.png: times, ages, words of parts, and both systems of a move."""
+    """In docs/page.png times and ages agree, and the moving partition is off at both systems."""
     shown = pictured()
     for each in shown.systems:
         copied = [part.copied for part in each.partitions if part.copied is not None]

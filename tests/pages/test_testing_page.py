@@ -185,7 +185,7 @@ def test_the_members_of_a_server(tmp_path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a default value with the types that the page uses."""
+    """Return a default value as the page writes it: a tuple as a list, a mapping as a dict of lists."""
     if hasattr(value, "items"):
         return {key: list(each) for key, each in value.items()}
     return list(value) if isinstance(value, tuple | list) else value

@@ -53,7 +53,7 @@ def test_any_bytes_are_taken(data: bytes) -> None:
 
 
 def blanked_answer(content: bytes, *, number: int = 1, password: bytes = b"never used") -> bytes:
-    """Return the bytes that are left of an answer with this list of labels to call 1."""
+    """Return the bytes that the blanker leaves of a list of labels, `content`, in the answer to call 1."""
     blanker = Blanker(KnownPasswords())
     blanker.blanked(cut_frame(LABELS), 1, ())
     answer = HReturn(1, 0, NO_REGISTERS, (Write(PLACE, content),))

@@ -81,7 +81,7 @@ class ChainState(Enum):
 
 
 class Linked(Enum):
-    """The outcome of a transaction with an answer."""
+    """The outcome of a transaction that etcd has answered."""
 
     DONE = auto()
     BEHIND = auto()

@@ -61,7 +61,8 @@ class _Described:
             elif each.startswith(_STATUS):
                 self._status(" ".join(each.removeprefix(_STATUS).split()))
             else:
-                # The first paragraph has the name of its command, for a reader of --help.
+                # For a reader of --help, the first paragraph begins with the name of its command.  A
+                # manual page has the name above it.
                 self._paragraphs.append(re.sub(r"^`[^`]+`: ", "", each))
 
     def _status(self, text: str) -> None:

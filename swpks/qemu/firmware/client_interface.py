@@ -111,7 +111,7 @@ class ClientInterface:
 
 
 def _block(at: int, name: bytes, arguments: Sequence[int | bytes], results: int) -> bytes:
-    """Return the block of a call for an address: the cells, and behind them all texts."""
+    """Return the bytes of a call's argument block, to be written at `at`: first the cells, then all texts."""
     texts = b""
     end = at + CELL * (3 + len(arguments) + results)
 
