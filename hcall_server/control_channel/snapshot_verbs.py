@@ -19,13 +19,13 @@ def _of(machine: Machine) -> SnapshotSeam:
     """Return the snapshots of a machine; StorageError if it has no state folder."""
     if machine.snapshots is None:
         raise StorageError(rules.SNAPSHOT_STORED, "this system has no state folder")
-    return machine.snapshots
+    return machine.snapshots()
 
 
 def load_snapshots(machine: Machine) -> None:
     """Import the modules of snapshots, in a thread."""
     if machine.snapshots:
-        machine.snapshots.load_modules()
+        machine.snapshots()
 
 
 async def list_snapshots(call: Call) -> SnapshotsView:

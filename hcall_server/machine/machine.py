@@ -86,8 +86,8 @@ class Machine:
     """The log of all h-calls; None: they are not logged."""
     traces: Traces | None = None
     """The traces of the data channels; None: the system has no folder for them."""
-    snapshots: SnapshotSeam | None = None
-    """The named snapshots; None: the system has no folder for them."""
+    snapshots: Callable[[], SnapshotSeam] | None = None
+    """Opens the named snapshots, and imports their modules first; None: the system has no folder for them."""
     unconfirmed: tuple[str, ...] = ()
     """Names of partitions that start without the agreement of their console (R-54)."""
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 class SnapshotSeam(Protocol):
     """The named snapshots of one machine.  All functions raise SwpksError."""
 
-    def load_modules(self) -> None:
-        """Import the modules, in a thread as well."""
-
     async def listed(self) -> SnapshotsView:
         """List the snapshots; none of them is opened."""
 

@@ -23,7 +23,7 @@ from hcall_server.machine.machine import Machine
 from hcall_server.service.assembly import assemble
 from hcall_server.service.locked import LockedState
 from hcall_server.service.settings import Settings
-from hcall_server.service.snapshot_places import SystemSnapshots
+from hcall_server.service.snapshot_places import snapshots_of
 from hcall_server.service.state import State
 
 
@@ -43,7 +43,7 @@ def perform_offline(folder: Path, operation: str, body: Any) -> Any:
         undo.callback(seams.nvram.close)
         undo.callback(seams.worker.close)
         machine = assemble(seams, Settings())
-        machine.snapshots = SystemSnapshots(machine, folder.absolute())
+        machine.snapshots = snapshots_of(machine, folder.absolute())
         call = Call(machine, "", body)
         return trio.run(_performed, machine, SNAPSHOTS[operation].perform, call, clock=clock)
 

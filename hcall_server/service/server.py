@@ -58,7 +58,7 @@ from hcall_server.service.notify import notify
 from hcall_server.service.places import check_places, check_trace
 from hcall_server.service.ready_fields import ready_fields
 from hcall_server.service.settings import Settings, parse_listen
-from hcall_server.service.snapshot_places import SystemSnapshots
+from hcall_server.service.snapshot_places import snapshots_of
 from hcall_server.service.state import State
 from hcall_server.service.tracing import SystemTraces
 from hcall_server.writeback.encryptor import Encryptor
@@ -105,7 +105,7 @@ def run(
         machine = assemble(seams, settings, accept_older=accept_older)
         traces = machine.traces = SystemTraces(machine.sessions, folder.absolute(), settings, seams.date)
         traces.begin_all()
-        machine.snapshots = SystemSnapshots(machine, folder.absolute())
+        machine.snapshots = snapshots_of(machine, folder.absolute())
         undo.pop_all()
     log_access(machine.access)
     allow_many_descriptors()

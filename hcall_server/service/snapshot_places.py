@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,67 +10,19 @@ from hcall_server.files import destroy
 from hcall_server.service.layout import SNAPSHOTS
 
 if TYPE_CHECKING:
-    from hcall_abi.snapshot_bodies import (
-        NamedSnapshot,
-        SnapshotComparison,
-        SnapshotLoading,
-        SnapshotSaving,
-    )
-    from hcall_abi.snapshot_views import (
-        LoadedSnapshotView,
-        SavedSnapshotView,
-        SnapshotDiffView,
-        SnapshotsView,
-        SnapshotView,
-    )
     from hcall_server.machine.machine import Machine
-    from hcall_server.snapshots.answers import SnapshotAnswers
+    from hcall_server.machine.snapshots import SnapshotSeam
 
 
-class SystemSnapshots:
-    """The snapshots of the system whose state is `state`; the first use loads their modules."""
+def snapshots_of(machine: Machine, state: Path) -> Callable[[], SnapshotSeam]:
+    """Return the function for `Machine.snapshots`, over the folder in a state."""
 
-    def __init__(self, machine: Machine, state: Path) -> None:
-        self._machine = machine
-        self._folder = state / SNAPSHOTS
+    def opened() -> SnapshotSeam:
+        from hcall_server.snapshots import answers, shelf_files  # a start does not load them
 
-    def __repr__(self) -> str:
-        return f"SystemSnapshots({str(self._folder)!r})"
+        return answers.SnapshotAnswers(machine, shelf_files.SnapshotFiles(state / SNAPSHOTS))
 
-    def load_modules(self) -> None:
-        """Import the modules, in a thread as well."""
-        import hcall_server.snapshots.answers
-        import hcall_server.snapshots.shelf_files  # noqa: F401
-
-    @property
-    def _answers(self) -> SnapshotAnswers:
-        from hcall_server.snapshots import answers, shelf_files
-
-        return answers.SnapshotAnswers(self._machine, shelf_files.SnapshotFiles(self._folder))
-
-    async def listed(self) -> SnapshotsView:
-        """List the snapshots; none of them is opened."""
-        return await self._answers.listed()
-
-    async def saved(self, body: SnapshotSaving) -> SavedSnapshotView:
-        """Save a snapshot."""
-        return await self._answers.saved(body)
-
-    async def loaded(self, body: SnapshotLoading) -> LoadedSnapshotView:
-        """Load a snapshot, durably."""
-        return await self._answers.loaded(body)
-
-    async def shown(self, body: NamedSnapshot) -> SnapshotView:
-        """Show a snapshot."""
-        return await self._answers.shown(body)
-
-    async def compared(self, body: SnapshotComparison) -> SnapshotDiffView:
-        """Compare a snapshot with another one, or with the present system."""
-        return await self._answers.compared(body)
-
-    async def removed(self, body: NamedSnapshot) -> SnapshotsView:
-        """Remove a snapshot, and list the others."""
-        return await self._answers.removed(body)
+    return opened
 
 
 def destroy_snapshots(state: Path) -> None:

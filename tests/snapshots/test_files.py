@@ -13,7 +13,7 @@ from hcall_abi.rules import snapshot as rules
 from hcall_abi.snapshot_bodies import NamedSnapshot, SnapshotComparison, SnapshotLoading, SnapshotSaving
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.sealing.snapshots import SnapshotContents
-from hcall_server.service.snapshot_places import SystemSnapshots, destroy_snapshots, kept_snapshots
+from hcall_server.service.snapshot_places import destroy_snapshots, kept_snapshots, snapshots_of
 from hcall_server.snapshots import shelf_files
 from hcall_server.snapshots.diff import differences
 from hcall_server.snapshots.shelf_files import SnapshotFiles
@@ -151,8 +151,7 @@ async def test_the_answers_have_no_data(tmp_path: Path) -> None:
     world = World(tmp_path)
     machine = world.start()
     filled(machine)
-    seam = SystemSnapshots(machine, tmp_path)
-    seam.load_modules()
+    seam = snapshots_of(machine, tmp_path)()
     saved = await seam.saved(SnapshotSaving(name="base"))
     portable = await seam.saved(SnapshotSaving(name="p", passphrase=WORDS))
     assert (saved.file, portable.facts.kind) == ("base.snapshot", "portable")
