@@ -23,7 +23,7 @@
 # `authorise` decides about password and policy.  It is one pure function of four values, and reads no store.
 # So the tests run every combination without a keystore, and compare it with rules that were written down
 # independently.  The rights of a call are one row of `_DEMANDS`.  A reader can compare the rows with
-# spec/policies.md.  If each handler had conditions of its own, nobody would notice that two of them differ.
+# spec/policies.md.  If each handler had conditions of its own, a difference between two would stay unseen.
 # A call may ask several times: with None for the password alone, then with a policy.  UNWRAP asks about two
 # words, that of the key and that in the wrapped object.
 #

@@ -180,7 +180,7 @@ def _read(spec: HCallSpec, call: HCall, known: KnownPasswords) -> Iterator[Memor
 
 
 def _of_answer(spec: HCallSpec, call: HCall) -> ShownParts:
-    """Return what the answer of a call may show."""
+    """Return the registers and places of memory that the answer of a call may show."""
     written = [arg for arg in spec.args if arg.kind.writable]
     memory = tuple(_buffer(spec, call, arg) for arg in written if arg.public)
     passwords = [_buffer(spec, call, arg) for arg in written if _is_password(spec, arg)]

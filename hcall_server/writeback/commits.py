@@ -129,7 +129,7 @@ class Commits:
 
         A change to None removes the record.
         """
-        # Until `done`, nobody knows whether this commit takes effect.
+        # Until `done`, it is unknown whether this commit takes effect.
         unsure, self._unsure = self._unsure, self._nvram.limits is not None
         commit = Commit(self._nvram, self._authority, self.last, changes, unsure=unsure)
         # The numbers are used up now, even if the commit fails.  `done` sets the entries after a success.

@@ -3,7 +3,7 @@
 # The chain: why a commit that was given up can't undo a newer one
 #
 # A server commits to etcd by HTTP.  A request may get no answer: its member is stopped, or the connection
-# breaks.  Then nobody knows whether it was carried out, is still on its way, or was lost.  This module must
+# breaks.  Then it is unknown whether it was carried out, is still on its way, or was lost.  This module must
 # guarantee:
 #
 #   1. A commit that is reported as done was carried out, whole, on a majority of the members.
@@ -72,7 +72,7 @@ from hcall_server.nvram.names import COMMIT
 
 
 class ChainState(Enum):
-    """What is known about ownership and about the last commit."""
+    """The knowledge about the owner and about the last commit."""
 
     FREE = auto()
     KNOWN = auto()

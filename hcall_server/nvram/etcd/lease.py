@@ -75,7 +75,7 @@ class Lease:
             self._ended = True
             raise ended()
         answer = self._cluster.ask(wire.KEEP, wire.of_lease(self.id), wire.KeepAnswer, rest)
-        # Once over, always over: the caller has been told so, and may have acted on it.
+        # A lease that is over stays over: its end was reported, and the caller may have acted on the report.
         if self.over or not answer.result.TTL:
             self._ended = True
             raise ended()

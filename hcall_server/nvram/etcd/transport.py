@@ -89,7 +89,7 @@ class EtcdCluster:
                 return wire.parsed(answer, form)
             refused = wire.parsed(answer, ErrorAnswer)
         except AnswerFormError as error:
-            # A proxy, or another program.  What it says about the request does not count.
+            # A proxy or another program has answered.  Its report about the request does not count.
             raise _NoAnswerError(f"no answer of etcd, HTTP {response.status_code}: {error}") from None
         if not refused.code or refused.code in _ELSEWHERE:
             raise _NoAnswerError(refused.text or f"HTTP {response.status_code}")

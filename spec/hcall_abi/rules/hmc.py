@@ -176,7 +176,7 @@ HMC_WATCHERS = Rule(
 HMC_PAGE_PLACE = Rule(
     "hmc.page-place", "the place of the page is HOST:PORT", "spec/console.md#the-page", _OPERATOR
 )
-# The page has no password: whoever reaches it reads it.
+# The page has no password: every client that reaches it can read it.
 HMC_PAGE_LOOPBACK = Rule(
     "hmc.page-loopback",
     "the page is served at an address of loopback, or at another one with --insecure-listen",

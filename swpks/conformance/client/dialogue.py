@@ -84,7 +84,7 @@ class LineClient:
         try:
             self.command(f"begin {VERSION}")
         except Silent:
-            # A client that has ended reads no command.  What it wrote before is its answer.
+            # A client that has ended reads no command.  Its earlier output is its answer.
             if not _ready(self._running.reports, select.POLLIN, time.monotonic()):
                 raise
         return self.report()

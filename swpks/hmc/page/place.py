@@ -54,8 +54,8 @@ def demand_host(place: PagePlace, given: list[str]) -> None:
     host = _one_form(found[1] or found[2]) if found else ""
     if host and (host == _one_form(place.host) or host in _LOOPBACK):
         return
-    # At the address of all interfaces, --page names no host.  An address in a request is safe there: nobody
-    # but the DNS can lead a foreign name here, and an address is no name.
+    # At the address of all interfaces, --page names no host.  A request that names an address is safe there:
+    # a hostile DNS can lead only a name to this page.
     if _is_any(place.host) and _address(host):
         return
     named = ", ".join(given)[:_SHOWN] or "no host"

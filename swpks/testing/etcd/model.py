@@ -5,8 +5,8 @@ It answers the JSON of etcd's gateway like etcd 3.4.  tests/nvram compares both,
 
 # The model does not use `hcall_server.nvram.etcd.wire`: a mistake there would be made twice, and not be
 # found.  It has the part of etcd that the back end uses, and etcd's limits.  It is one store: whatever the
-# cluster has acknowledged is durable, and requests are carried out one by one.  What several members add is
-# delay, loss and repetition, and these are the network's (`network`).
+# cluster has acknowledged is durable, and requests are carried out one by one.  Several members add
+# delay, loss and repetition: `network` has these.
 
 from __future__ import annotations
 
