@@ -122,7 +122,9 @@ class MachineCollector(Collector):
 
     def _writeback(self) -> Iterator[Metric]:
         health = self._machine.encryptor.health
-        yield GaugeMetricFamily("swpks_nvram_ok", "1 while commits work", value=health.ok)
+        owner = self._machine.nvram.ownership
+        ok = health.ok and not (owner and owner.over)
+        yield GaugeMetricFamily("swpks_nvram_ok", "1 while commits work", value=ok)
         yield GaugeMetricFamily("swpks_nvram_pending", "partitions to be written", value=health.pending)
         age = health.oldest_pending
         yield GaugeMetricFamily("swpks_nvram_oldest_pending_seconds", "age of the oldest change", value=age)

@@ -170,9 +170,15 @@ def health_view(machine: Machine) -> HealthView:
     )
 
 
-def _reasons(machine: Machine, writeback: Health) -> Iterator[str]:
+def _nvram_reasons(machine: Machine, writeback: Health) -> Iterator[str]:
+    if (owner := machine.nvram.ownership) and owner.over:
+        yield "NVRAM: another server may own this system now: stop this one, or start it with --standby"
     if not writeback.ok:
         yield f"NVRAM ({writeback.state}): {writeback.last_error or 'changes wait too long'}"
+
+
+def _reasons(machine: Machine, writeback: Health) -> Iterator[str]:
+    yield from _nvram_reasons(machine, writeback)
     if machine.system.state is not SystemState.OPERATING:
         yield f"the system is in the state {machine.system.state.value}"
     for part in machine.access.parts:

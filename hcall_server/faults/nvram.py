@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from hcall_abi.faults import NvramFault, NvramOperation
 from hcall_server.faults.plan import FaultProgress, Plan
-from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, NvramError, Trouble
+from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, NvramError, Ownership, Trouble
 
 
 class FaultyNvram:
@@ -40,6 +40,16 @@ class FaultyNvram:
     def old_number(self) -> int:
         """The inner NVRAM's number of the last commit at sealed level 1."""
         return self.inner.old_number
+
+    @property
+    def always_newest(self) -> bool:
+        """Whether the inner NVRAM always has the newest records."""
+        return self.inner.always_newest
+
+    @property
+    def ownership(self) -> Ownership | None:
+        """The ownership of the inner NVRAM."""
+        return self.inner.ownership
 
     @property
     def limits(self) -> CommitLimits | None:

@@ -45,8 +45,9 @@ Counts = MutableMapping[tuple[int, int], int]
 class Calls(Protocol):
     """Answers the h-calls of a partition: `HypervisorCalls`, or a fault plan that wraps them."""
 
-    costly: bool
-    """Whether the last call may have taken much longer than a READ."""
+    @property
+    def costly(self) -> bool:
+        """Whether the last call may have taken much longer than a READ."""
 
     def begin(self) -> None:
         """Read the partition's state before the calls of one turn."""

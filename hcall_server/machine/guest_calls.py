@@ -16,11 +16,12 @@ from hcall_server.hcalls.refusals import OnRefusal
 if TYPE_CHECKING:
     from hcall_server.machine.call_log import CallLog
     from hcall_server.machine.holds import Holds
+    from hcall_server.nvram.seam import Ownership
     from hcall_server.platform.partition import Partition
 
 
 class Before(NamedTuple):
-    """The layers around the calls of a partition: its counts, its fault plan, its hold, and the log.
+    """The layers around the calls of a partition: counts, fault plan, hold, the ownership of NVRAM, the log.
 
     `make` makes the calls inside these layers.
     """
@@ -31,6 +32,7 @@ class Before(NamedTuple):
     holds: Holds
     clock: Callable[[], float]
     log: CallLog | None
+    ownership: Ownership | None
 
 
 def calls_behind(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls:
@@ -42,11 +44,15 @@ def calls_behind(before: Before, partition: Partition, on_refusal: OnRefusal) ->
 
 
 def _calls(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls:
-    make, counts, plan, holds, clock, _ = before
+    make, counts, plan, holds, clock, _, ownership = before
     calls = make(partition, on_refusal, counts)
     if plan is not None:
         from hcall_server.faults.busy import BusyCalls
 
         calls = BusyCalls(calls, partition, plan, clock, on_refusal, counts)
+    if ownership is not None:
+        from hcall_server.machine.owned_calls import OwnedCalls
+
+        calls = OwnedCalls(calls, ownership, on_refusal, counts)
     # A held call does not reach the fault plan.  The plan counts the call when it runs.
     return holds.before(partition, calls, on_refusal, counts)

@@ -259,8 +259,8 @@ class Machine:
     def calls_of(self, partition: Partition, on_refusal: OnRefusal) -> Calls:
         """Return the h-calls of a partition, wrapped in its fault plan, its hold, and the log of calls."""
         number = partition.number
-        counts, plan = self.counters.calls[number], self.faults.get(number)
-        before = Before(HypervisorCalls, counts, plan, self.holds, self.clock, self.call_log)
+        counts, plan, owner = self.counters.calls[number], self.faults.get(number), self.nvram.ownership
+        before = Before(HypervisorCalls, counts, plan, self.holds, self.clock, self.call_log, owner)
         return calls_behind(before, partition, on_refusal)
 
     def renew_calls(self, partition: Partition) -> None:

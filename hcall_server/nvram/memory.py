@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hcall_server.nvram.mark import MemoryMark
 from hcall_server.nvram.names import COMMIT
-from hcall_server.nvram.seam import CommitLimits
+from hcall_server.nvram.seam import CommitLimits, Ownership
 
 
 class MemoryNvram:
@@ -23,6 +23,8 @@ class MemoryNvram:
         self.old_number = 0
         """The number of the last commit, for records of level 1."""
         self.limits: CommitLimits | None = None
+        self.always_newest = False
+        self.ownership: Ownership | None = None
 
     def load(self) -> dict[str, bytes]:
         """Return a copy of every record."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
+
+PlaceCheck = Callable[[], str | None]
+"""Returns in words why a file that NVRAM depends on is no longer in place; None if it is."""
 
 Trouble = Literal["full", "io", "busy", "corrupt"]
 """The kind of an error: no space; an I/O error or a lost file; a lock of another process; damage."""
@@ -26,10 +29,11 @@ class NvramError(StorageError):
 
 
 class NvramInUseError(OperatorError):
-    """Another server has this NVRAM open."""
+    """Another server has this NVRAM open.  `advice` is the remedy, if it is not obvious."""
 
-    def __init__(self, place: str) -> None:
-        super().__init__(rules.STATE_OWNER, f"another server uses this state: {place} is held")
+    def __init__(self, place: str, advice: str = "") -> None:
+        message = f"another server uses this state: {place} is held"
+        super().__init__(rules.STATE_OWNER, f"{message}; {advice}" if advice else message)
 
 
 class CommitLimits(NamedTuple):
@@ -68,6 +72,14 @@ class Mark(Protocol):
         """Release the place; a second close does nothing."""
 
 
+class Ownership(Protocol):
+    """The right to use NVRAM that other servers may take over; any thread may read it."""
+
+    @property
+    def over(self) -> bool:
+        """Whether another server may be the owner.  Once it is over, it stays over."""
+
+
 class Nvram(Protocol):
     """A place for sealed records, by name.
 
@@ -84,6 +96,17 @@ class Nvram(Protocol):
     @property
     def old_number(self) -> int:
         """The number of the last commit in NVRAM of sealed level 1; 0 at later levels."""
+
+    @property
+    def always_newest(self) -> bool:
+        """Whether `load` returns the newest records, whatever happens to the files of this host.
+
+        Then a start needs no high-water mark.  If there is a mark, it is still checked.
+        """
+
+    @property
+    def ownership(self) -> Ownership | None:
+        """The right of this server to use it; None if no other server can take it over."""
 
     @property
     def limits(self) -> CommitLimits | None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from hcall_server.files import InPlace, refuse_link, sync_file, sync_folder
 from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.names import COMMIT
-from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
+from hcall_server.nvram.seam import NvramError, NvramInUseError, PlaceCheck, Trouble
 
 APPLICATION_ID = 0x53504B53
 """``SPKS``, in the SQLite header: the file is our NVRAM."""
@@ -67,9 +67,6 @@ _UNUSABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQL
 _NO_CODE = 0
 _BESIDE = ("-wal", "-mark", "-journal", "-shm")
 """Files beside the database, by the ends of their names; SQLite makes the last two for short times only."""
-
-PlaceCheck = Callable[[], str | None]
-"""Returns in words why a file that NVRAM depends on is no longer in place; None if it is."""
 
 _PUT = "INSERT INTO record VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET blob = excluded.blob"
 _REMOVE = "DELETE FROM record WHERE name = ?"
@@ -111,6 +108,8 @@ class SqliteNvram:
     def __repr__(self) -> str:
         return f"SqliteNvram({str(self._path)!r})"
 
+    always_newest = False
+    ownership = None
     limits = None
 
     def load(self) -> dict[str, bytes]:

@@ -60,9 +60,13 @@ class LockedFolder:
         if _is_new(self.path):
             self.new = frozenset(self.path.iterdir())
             make_private(self.path)
-        elif not any(sign.is_file() for sign in self._signs):
+        elif not self._known():
             raise OperatorError(rules.STATE_EMPTY, f"{self.path} {self._other_things()}")
         check_private(self.path)
+
+    def _known(self) -> bool:
+        """Return whether a folder with content is one of this kind."""
+        return any(sign.is_file() for sign in self._signs)
 
     def _refuse_file(self) -> None:
         """Raise OperatorError if the path is a file.

@@ -68,6 +68,8 @@ class AgeCheck:
 
         if any(old_marked(slot) != 0 for slot in written):
             reason = "it is empty, but its high-water mark says that there were commits"
+            if self._nvram.always_newest:
+                reason += " (is --nvram-prefix right?)"
             way = "or begin with an empty one: swpks hmc replace service-processor --state DIR"
             _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together, {way}")
 
@@ -105,6 +107,8 @@ class AgeCheck:
         if not promised:
             return Age(0, None)
         self._refuse_later_mark()
+        if self._nvram.always_newest:
+            return Age(0, None)  # another server has used it, and the mark is a file of each server
         reason = "it has no high-water mark of this system, so it may be an older copy"
         return Age(self._unknown(rules.NVRAM_MARK, reason), None)
 

@@ -6,10 +6,13 @@ Until its parts had folders of their own, a state had the files of NVRAM at its 
 from __future__ import annotations
 
 import itertools
+import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import cluster
 from hcall_abi.rules import storage as rules
 from hcall_server.files import destroy, is_empty, make_folder, refuse_link, sync_folder
 from hcall_server.folders import outer_folder
@@ -21,6 +24,8 @@ TPMS = ("tpm", "tpm-2")
 PARTS = (ANCHOR_CARD, SERVICE_PROCESSOR, *TPMS)
 """The folders of the parts; a missing or empty one is a new part."""
 NVRAM = "nvram.sqlite"
+ETCD_MARK = "nvram.etcd-mark"
+"""The high-water mark of NVRAM on etcd, in the folder of the service processor."""
 REMOVED = "removed"
 """The folder of parts that a technician took out (`swpks hmc replace`)."""
 TRACES = "traces"
@@ -41,6 +46,22 @@ moves.  As long as the database is at the top, the next start goes on with the m
 def nvram_path(state: Path) -> Path:
     """Return the path of NVRAM in a state folder."""
     return state / SERVICE_PROCESSOR / NVRAM
+
+
+def etcd_mark_path(state: Path) -> Path:
+    """Return the path of the high-water mark of NVRAM on etcd."""
+    return state / SERVICE_PROCESSOR / ETCD_MARK
+
+
+def demand_one_nvram(state: Path, *, on_etcd: bool) -> None:
+    """Raise OperatorError if the state has used the other back end: its records are there."""
+    other = nvram_path(state) if on_etcd else etcd_mark_path(state)
+    if not os.path.lexists(other):
+        return
+    now, advice = ("in its folder", "without --nvram") if on_etcd else ("on etcd", "with its --nvram")
+    replace = f"swpks hmc replace {SERVICE_PROCESSOR} --state {shlex.quote(str(state))}"
+    message = f"{other} shows that this system has its NVRAM {now}: start it {advice}"
+    raise OperatorError(cluster.NVRAM_ONE_PLACE, f"{message}; to begin with an empty NVRAM: {replace}")
 
 
 def make_service_processor(state: Path) -> None:

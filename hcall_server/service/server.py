@@ -53,7 +53,7 @@ from hcall_server.platform.system_state import SystemState
 from hcall_server.process.descriptors import allow_many_descriptors
 from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
 from hcall_server.service import peers
-from hcall_server.service.assembly import assemble
+from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.notify import notify
 from hcall_server.service.places import check_places, check_trace
 from hcall_server.service.ready_fields import ready_fields
@@ -65,6 +65,9 @@ from hcall_server.writeback.encryptor import Encryptor
 
 if TYPE_CHECKING:
     import ssl
+
+    from hcall_server.nvram.etcd.nvram import EtcdNvram
+    from hcall_server.nvram.etcd.place import EtcdPlace
 
 Announce = Callable[[dict[str, Any]], None]
 """Called once, when every socket listens, with the fields of the ready line (spec/service.md#ready)."""
@@ -85,22 +88,33 @@ If an IPL count is not durable by then, its partition starts later, as soon as i
 
 
 def run(
-    folder: Path, settings: Settings, announce: Announce, passed: Passed = (), *, accept_older: bool = False
+    folder: Path,
+    settings: Settings,
+    announce: Announce,
+    passed: Passed = (),
+    *,
+    accept_older: bool = False,
+    standby: bool = False,
 ) -> None:
     """Serve a state folder until a stop signal, on its own sockets and those that were `passed`.
 
-    `accept_older` is as in `assemble`.  Raises OperatorError and StorageError if it can't start, StorageError
-    if the last flush failed.
+    `accept_older` is as in `assemble`.  A `standby` first waits for the end of the present owner of its NVRAM
+    on etcd; a stop signal ends that wait.  Raises OperatorError and StorageError if it can't start,
+    StorageError if the last flush failed.
     """
+    place = settings.nvram_on_etcd(standby=standby)
     tls = _tls_of(settings)
     check_places(folder.absolute() / "run", settings, passed=bool(passed))
     check_trace(folder.absolute(), settings)
     with ExitStack() as undo:
-        state = State(folder)
+        state = State(folder, nvram_on_etcd=place is not None)
         undo.callback(state.close)
         undo.push(lambda kind, *_: state.discard() if kind and issubclass(kind, SwpksError) else None)
+        etcd = _owned(state, place, standby=standby)
+        if place is not None and etcd is None:
+            return
         clock = AwakeClock(time.monotonic)
-        seams = state.seams(clock.now, settings.tpm)
+        seams = _seams(state, settings, clock, etcd)
         undo.callback(seams.nvram.close)
         machine = assemble(seams, settings, accept_older=accept_older)
         traces = machine.traces = SystemTraces(machine.sessions, folder.absolute(), settings, seams.date)
@@ -118,6 +132,11 @@ def run(
             seams.nvram.close()
             state.close()
         raise
+    _end(server, seams, state)
+
+
+def _end(server: Server, seams: Seams, state: State) -> None:
+    """Close NVRAM and the state after a stop; StorageError if not everything is durable."""
     seams.worker.close()
     if not server.flushed:  # the worker may still use NVRAM, so it stays open
         raise StorageError(
@@ -127,6 +146,24 @@ def run(
     seams.nvram.commit({})  # empty: raises if the state was removed after its last commit
     seams.nvram.close()
     state.close()
+
+
+def _owned(state: State, place: EtcdPlace | None, *, standby: bool) -> EtcdNvram | None:
+    """Return NVRAM on etcd, owned; None if a stop signal came first, or if NVRAM is in the folder."""
+    if place is None:
+        return None
+    from hcall_server.service.standing_by import owned_nvram
+
+    return owned_nvram(state, place, standby=standby)
+
+
+def _seams(state: State, settings: Settings, clock: AwakeClock, etcd: EtcdNvram | None) -> Seams:
+    try:
+        return state.seams(clock.now, settings.tpm, etcd)
+    except BaseException:
+        if etcd is not None:
+            etcd.close()
+        raise
 
 
 class Server:
@@ -201,6 +238,10 @@ class Server:
         machine.peers = self._peers
         await nursery.start(machine.run)
         nursery.start_soon(self._peers.run, machine)
+        if owner := machine.nvram.ownership:
+            from hcall_server.machine.ownership import leave_after
+
+            nursery.start_soon(leave_after, machine, owner)
         made = None
         if control is None:
             control = listen_unix(self._sockets / "control.sock")

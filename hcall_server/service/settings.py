@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hcall_abi.addresses import is_host, is_loopback
 from hcall_abi.attributes import attribute_number, parse_attributes
@@ -17,19 +18,25 @@ from hcall_abi.bounds import (
     MAX_CONFIRM_WAIT_MS,
     MAX_COPY_INTERVAL_S,
     MAX_FLUSH_DELAY_MS,
+    MAX_NVRAM_LEASE_S,
     MAX_TOTAL_KBYTES,
     MAX_TRACE_MB,
     MIN_COPY_INTERVAL_S,
+    MIN_NVRAM_LEASE_S,
     MIN_TRACE_MB,
 )
 from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, checked_plan, parse_fault
 from hcall_abi.levels import LEVELS
+from hcall_abi.rules import cluster
 from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
 from hcall_server.platform.demands import check
 from hcall_server.platform.names import FORM, NewName
+
+if TYPE_CHECKING:
+    from hcall_server.nvram.etcd.place import EtcdPlace
 
 FIRST_NAME = "system"
 """The name of a new system that has no folder, or one without a usable name."""
@@ -40,6 +47,7 @@ UNIX = "unix"
 _RANGES = {
     "flush_delay_ms": (0, MAX_FLUSH_DELAY_MS, rules.FLUSH_DELAY_RANGE),
     "confirm_wait_ms": (0, MAX_CONFIRM_WAIT_MS, rules.CONFIRM_WAIT_RANGE),
+    "nvram_lease_s": (MIN_NVRAM_LEASE_S, MAX_NVRAM_LEASE_S, cluster.NVRAM_LEASE),
     "copy_interval_s": (MIN_COPY_INTERVAL_S, MAX_COPY_INTERVAL_S, rules.COPY_INTERVAL_RANGE),
     "trace_limit_mb": (MIN_TRACE_MB, MAX_TRACE_MB, rules.TRACE_LIMIT),
 }
@@ -113,6 +121,9 @@ class Settings:
     `tls_cert`, `tls_key` and `tls_ca`.
     `metrics`: "tcp:HOST:PORT" of a listener for the metrics alone, on loopback; `insecure_listen`: at any
     address.
+    `nvram`: "etcd:ENDPOINT[,ENDPOINT...]" for NVRAM on etcd, below the keys `nvram_prefix`, with the PEM
+    files `nvram_tls_ca`, `nvram_tls_cert` and `nvram_tls_key`; None: NVRAM is in the state folder.
+    `nvram_lease_s`: another server may own it after so many seconds of silence.
     `mobility`: where other systems find this one, "unix" for a socket in the state, or "tcp:HOST:PORT".
     `without_console`: partitions that may be restarted remotely start without the console's agreement.
     `debuggable`: permit core dumps and debuggers of the server process.
@@ -139,6 +150,12 @@ class Settings:
     tls_ca: str | None = None
     metrics: str | None = None
     insecure_listen: bool = False
+    nvram: str | None = None
+    nvram_prefix: str | None = None
+    nvram_lease_s: int = 6
+    nvram_tls_ca: str | None = None
+    nvram_tls_cert: str | None = None
+    nvram_tls_key: str | None = None
     mobility: str = UNIX
     without_console: bool = False
     debuggable: bool = False
@@ -177,6 +194,25 @@ class Settings:
         if any(each is not None for each in fields):
             missing = [name for name, value in zip(_OVER_TCP, fields, strict=True) if value is None]
             raise OperatorError(rules.TLS_COMPLETE, f"there is no {', '.join(missing)}")
+        return None
+
+    def nvram_on_etcd(self, *, standby: bool = False) -> EtcdPlace | None:
+        """Return the place of NVRAM on etcd; None if it is in the state folder.
+
+        OperatorError if a field has a wrong form, or if a `standby` has NVRAM in the folder.
+        """
+        if self.nvram is not None:
+            from hcall_server.nvram.etcd.place import parse_place
+
+            ca, cert, key = self.nvram_tls_ca, self.nvram_tls_cert, self.nvram_tls_key
+            lease = self.nvram_lease_s
+            return parse_place(self.nvram, self.nvram_prefix, ca=ca, cert=cert, key=key, lease=lease)
+        if standby:
+            message = "a standby takes NVRAM over, and NVRAM in a folder has no other server: name --nvram"
+            raise OperatorError(cluster.STANDBY_NVRAM, message)
+        for name in ("nvram_prefix", "nvram_tls_ca", "nvram_tls_cert", "nvram_tls_key"):
+            if getattr(self, name) is not None:
+                raise OperatorError(cluster.NVRAM_FORM, f"{name} without nvram")
         return None
 
     def metrics_over_tcp(self) -> tuple[str, int] | None:

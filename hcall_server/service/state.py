@@ -22,6 +22,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import storage as rules
@@ -30,6 +31,7 @@ from hcall_server.components.seam import Components
 from hcall_server.data_channel.listeners import Listeners
 from hcall_server.files import InPlace, make_folder, refuse_link
 from hcall_server.keystore.store import Entropy
+from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import Seams
@@ -38,6 +40,8 @@ from hcall_server.service.layout import (
     SERVICE_PROCESSOR,
     SNAPSHOTS,
     TRACES,
+    demand_one_nvram,
+    etcd_mark_path,
     finish_wipe,
     make_service_processor,
     nvram_path,
@@ -47,23 +51,27 @@ from hcall_server.service.tpms import open_tpms
 from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import ThreadWorker
 
+if TYPE_CHECKING:
+    from hcall_server.nvram.etcd.nvram import EtcdNvram
+
 
 class State:
     """The folder of one managed system, locked for this process until it ends.
 
     OperatorError if another server uses it, or if it is not private.  OperatorError also if it is a link,
     or has other content than a state.  StorageError if its device fails.  All files that this class makes
-    are durable before NVRAM is opened.
+    are durable before NVRAM is opened.  With `nvram_on_etcd`, a folder that holds only an anchor card
+    and TPMs is a state too.
     """
 
-    def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
+    def __init__(self, folder: Path, entropy: Entropy = os.urandom, *, nvram_on_etcd: bool = False) -> None:
         self.folder = folder.absolute()
         self.run_folder = self.folder / "run"
         self._keys = self.folder / "access-keys"
         self.listeners = Listeners(self.run_folder, AccessKeys(self._keys))
         self._entropy = entropy
         self._worker = ThreadWorker()
-        self._held = StateFolder(self.folder)
+        self._held = StateFolder(self.folder, parts_alone=nvram_on_etcd)
         try:
             self._held.make()
             self._take_lock()
@@ -102,23 +110,36 @@ class State:
         """End the worker thread of the seams; return whether its last commit ended within this time."""
         return self._worker.ended(seconds)
 
-    def seams(self, clock: Clock = time.monotonic, tpms: Sequence[str] = ()) -> Seams:
+    def etcd_mark(self) -> FileMark:
+        """Open the high-water mark of NVRAM on etcd.  OperatorError if the state has NVRAM in its folder."""
+        self._make_service_processor()
+        demand_one_nvram(self.folder, on_etcd=True)
+        return FileMark(etcd_mark_path(self.folder))
+
+    def seams(
+        self, clock: Clock = time.monotonic, tpms: Sequence[str] = (), etcd: EtcdNvram | None = None
+    ) -> Seams:
         """Open the parts of the machine that lie in the folder; return them with the other real seams.
 
-        `clock` is that of the loop which will run the machine; `tpms` are the words of `--tpm`.  Raises the
-        errors of `SqliteNvram` and of `open_tpm`.  The caller closes NVRAM, and then the state.
+        `clock` is that of the loop which will run the machine; `tpms` are the words of `--tpm`.  `etcd` is
+        NVRAM on etcd that this server owns; None: it is in the folder.  Raises the errors of `SqliteNvram`
+        and of `open_tpm`.  The caller closes NVRAM, and then the state.
         """
         card = AnchorCard(self.folder / ANCHOR_CARD)
         components = Components(card, open_tpms(self.folder, self._entropy, tpms))
-        self._make_service_processor()
+        if etcd is None:
+            self._make_service_processor()
+            demand_one_nvram(self.folder, on_etcd=False)
         # Each commit checks these paths (spec/service.md#files-in-place).  If a file has lost its name, a
         # commit into it would be lost, and must not be confirmed.
         place = InPlace(self.folder / SERVICE_PROCESSOR)
         beside = (*(each.trouble for each in (*self._in_place, place)), card.moved)
+        if etcd is not None:
+            etcd.beside = beside
         return Seams(
             entropy=self._entropy,
             clock=clock,
-            nvram=SqliteNvram(nvram_path(self.folder), beside),
+            nvram=SqliteNvram(nvram_path(self.folder), beside) if etcd is None else etcd,
             components=components,
             # The thread starts now.  If the host has no free thread, this start is refused, not the first
             # commit.

@@ -5,6 +5,8 @@ Layout: `hcall_server/service/state.py` and spec/service.md#state.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
@@ -21,8 +23,23 @@ LAYOUT = (
 """The entries of a state folder that may not be symbolic links."""
 
 
+GIVEN = frozenset({"anchor-card", "tpm", "tpm-2", "run"})
+"""The parts that a system with NVRAM on etcd needs of another folder, and the folder of passed sockets."""
+
+
 class StateFolder(LockedFolder):
-    """The folder of one managed system.  `make` or `find` comes first, then `try_lock`."""
+    """The folder of one managed system.  `make` or `find` comes first, then `try_lock`.
+
+    `parts_alone`: a folder with nothing but an anchor card and TPMs is a state too.  Its NVRAM is elsewhere.
+    """
+
+    def __init__(self, folder: Path, *, parts_alone: bool = False) -> None:
+        super().__init__(folder)
+        self._parts_alone = parts_alone
+
+    def _known(self) -> bool:
+        found = {each.name for each in self.path.iterdir()}
+        return super()._known() or (self._parts_alone and found <= GIVEN)
 
     def make(self) -> None:
         """Make the folder as `LockedFolder` does; OperatorError if it is the store of a console."""

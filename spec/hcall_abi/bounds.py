@@ -39,6 +39,13 @@ MIN_COPY_INTERVAL_S = 0.01
 MAX_COPY_INTERVAL_S = 86_400
 """Longest time between two searches for changed stores, in seconds: a day."""
 
+# etcd grants no shorter lease: 1.5 times its usual time for an election, in whole seconds.
+MIN_NVRAM_LEASE_S = 2
+"""Shortest lease of an owner of NVRAM in etcd, in seconds."""
+
+MAX_NVRAM_LEASE_S = 60
+"""Longest lease of an owner of NVRAM in etcd, in seconds: nobody serves the system for that long."""
+
 MAX_FLUSH_DELAY_MS = 60_000
 """Longest time that a change may wait before it is written, in milliseconds: a minute."""
 

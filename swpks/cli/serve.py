@@ -85,6 +85,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="listen on TCP too; clients need DIR/access-keys/NAME.key (repeat for more)",
     )
     _add_channels(parser)
+    _add_nvram(parser)
     _add_ways(parser)
     return parser
 
@@ -106,6 +107,31 @@ def _add_channels(parser: argparse.ArgumentParser) -> None:
         "--mobility",
         metavar="unix|tcp:HOST:PORT",
         help="listen for partitions of other systems here (default: DIR/run/mobility.sock)",
+    )
+
+
+def _add_nvram(parser: argparse.ArgumentParser) -> None:
+    """Add the options of NVRAM on etcd."""
+    add = parser.add_argument
+    add(
+        "--nvram",
+        metavar="etcd:ENDPOINT[,ENDPOINT...]",
+        help="NVRAM on the etcd cluster with these members (default: in the state folder)",
+    )
+    add("--nvram-prefix", metavar="P", help="the beginning of its keys, one for each system (default: swpks)")
+    add(
+        "--nvram-lease",
+        type=int,
+        metavar="SECONDS",
+        help="silence of the owner after which a standby takes over (default: 6 s)",
+    )
+    add("--nvram-tls-ca", metavar="FILE", help="reach etcd by https: the authority of its members, in PEM")
+    add("--nvram-tls-cert", metavar="FILE", help="with --nvram-tls-ca: this server's client certificate")
+    add("--nvram-tls-key", metavar="FILE", help="with --nvram-tls-ca: its private key")
+    add(
+        "--standby",
+        action="store_true",
+        help="wait until the present owner of NVRAM on etcd has ended, then serve",
     )
 
 
@@ -178,6 +204,7 @@ def run(options: argparse.Namespace) -> int:
             lambda ready: _begin(ready, ready_to, _unsized(settings)),
             passed,
             accept_older=options.accept_older,
+            standby=options.standby,
         )
 
     return run_logged(serve, "server.crashed", level=options.log_level, style=options.log_format)
@@ -230,6 +257,12 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "tls_key": options.tls_key,
         "tls_ca": options.tls_ca,
         "metrics": options.metrics,
+        "nvram": options.nvram,
+        "nvram_prefix": options.nvram_prefix,
+        "nvram_lease_s": options.nvram_lease,
+        "nvram_tls_ca": options.nvram_tls_ca,
+        "nvram_tls_cert": options.nvram_tls_cert,
+        "nvram_tls_key": options.nvram_tls_key,
         "mobility": options.mobility,
         "flush_delay_ms": options.flush_delay,
         "confirm_wait_ms": options.confirm_wait,

@@ -83,6 +83,8 @@ class CutNvram:
     def old_number(self) -> int:
         return self.memory.old_number
 
+    always_newest = False
+    ownership = None
     limits = None
 
     def last_commit(self) -> bytes | None:

@@ -188,6 +188,7 @@ BREAKS: Breaks = {
     "nvram.owner": _etcd(
         httpx.Response(200, content=b'{"header":{},"responses":[%s,%s]}' % (_NO_KEY, _NO_KEY))
     ),
+    "nvram.one-place": start(write("service-processor/nvram.etcd-mark", b"")),
     "state.owner": _served_twice,
     "state.writable": _below_a_file,
     "state.named": lambda _: command("serve", "--debuggable", "--state", ""),

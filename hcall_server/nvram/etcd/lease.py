@@ -25,11 +25,10 @@ from collections.abc import Callable
 from hcall_abi.rules import storage as rules
 from hcall_abi.scarcity import scarcity_of
 from hcall_server.nvram.etcd import wire
+from hcall_server.nvram.etcd.place import DEFAULT_LEASE
 from hcall_server.nvram.etcd.transport import EtcdCluster
 from hcall_server.nvram.seam import NvramError
 
-TTL = 6
-"""Seconds of silence after which another server may become the owner."""
 BEATS = 4
 """Keep-alives in the time of a lease."""
 
@@ -40,7 +39,7 @@ class Lease:
     One thread at a time calls `grant`, `keep` and `revoke`; `over` may be read by any thread.
     """
 
-    def __init__(self, cluster: EtcdCluster, clock: Callable[[], float], ttl: int = TTL) -> None:
+    def __init__(self, cluster: EtcdCluster, clock: Callable[[], float], ttl: int = DEFAULT_LEASE) -> None:
         self.id = 0
         self.ttl = ttl
         self._cluster = cluster

@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from hcall_abi.rules import storage as rules
 from hcall_server.nvram.etcd import wire
 from hcall_server.nvram.etcd.chain import Chain, ChainState, EtcdKeys, Linked
-from hcall_server.nvram.etcd.lease import Lease, ended
+from hcall_server.nvram.etcd.lease import Lease, LeaseKeeper, ended
 from hcall_server.nvram.etcd.transport import EtcdCluster
 from hcall_server.nvram.etcd.wire import AnswerFormError, KeyValue, RangeAnswer, TxnAnswer
-from hcall_server.nvram.seam import CommitLimits, Mark, NvramError, NvramInUseError
+from hcall_server.nvram.seam import CommitLimits, Mark, NvramError, NvramInUseError, PlaceCheck
 
 LIMITS = CommitLimits(1_400_000, 120)
 """Below etcd's stock limits of 1.5 MiB and 128 operations, with room for the chain and the keys."""
@@ -22,6 +22,8 @@ COMPACT_EVERY = 300
 """
 PAGE = 16
 """Records that one request reads.  Each is at most a few hundred KiB."""
+KEEPER_PATIENCE = 2.0
+"""Seconds that the end waits for a keep-alive that is under way."""
 FENCES = 8
 """Most requests that learn the outcome of a commit without an answer; two are usual."""
 
@@ -34,6 +36,7 @@ class EtcdNvram:
     """
 
     old_number = 0
+    always_newest = True
     limits = LIMITS
 
     def __init__(self, cluster: EtcdCluster, keys: EtcdKeys, owner: bytes, lease: Lease, mark: Mark) -> None:
@@ -44,6 +47,10 @@ class EtcdNvram:
         self._chain = Chain(keys, owner)
         self._since_compaction = 0
         self._closed = False
+        self.keeper: LeaseKeeper | None = None
+        """Keeps the lease alive; `release` stops it."""
+        self.beside: tuple[PlaceCheck, ...] = ()
+        """Checks of files that a later start needs, before and after each commit."""
 
     def __repr__(self) -> str:
         return f"EtcdNvram({self._keys.prefix!r})"
@@ -86,6 +93,7 @@ class EtcdNvram:
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         """Put or remove records in one transaction; a majority has it on disk when this returns."""
+        self._check_beside()
         self._demand_ownership()
         if not changes or self._chain.state is ChainState.UNSURE:
             self._settle()
@@ -96,6 +104,7 @@ class EtcdNvram:
             # Only after a fence is the predecessor sure.  So this is another program that writes the key.
             message = f"NVRAM: another program has put {self._keys.commit.decode()} in etcd"
             raise NvramError("io", message, rules.NVRAM_OWNER)
+        self._check_beside()
         self._compact()
 
     def last_commit(self) -> bytes | None:
@@ -103,14 +112,28 @@ class EtcdNvram:
         self._demand_ownership()
         return self._settle()
 
-    def close(self) -> None:
-        """Give the ownership up, so that another server need not wait for the end of the lease.
+    @property
+    def ownership(self) -> EtcdNvram:
+        """This object: `over` has the answer."""
+        return self
 
-        The caller has stopped the lease's keeper before: this uses and closes the cluster objects of both.
-        """
+    @property
+    def over(self) -> bool:
+        """Whether another server may be the owner; any thread may read it."""
+        return self.lease.over or self._chain.state is ChainState.LOST
+
+    def close(self) -> None:
+        """Give the ownership up, and close the connections and the mark; a second close does nothing."""
+        self.release()
+        self.mark.close()
+
+    def release(self) -> None:
+        """Give the ownership up, so that another server need not wait for the end of the lease."""
         if self._closed:
             return
         self._closed = True
+        if self.keeper:
+            self.keeper.stop(KEEPER_PATIENCE)
         # Also if the lease is over by the local clock: that of etcd may go on for some seconds.
         if self.lease.id:
             with suppress(NvramError):  # without an answer the lease ends by itself
@@ -118,7 +141,6 @@ class EtcdNvram:
         self._chain.lose()
         self.lease.close()
         self._cluster.close()
-        self.mark.close()
 
     def _settle(self) -> bytes | None:
         """Learn the outcome of all earlier commits, and return the commit record."""
@@ -149,6 +171,12 @@ class EtcdNvram:
         if self.lease.over:
             self._chain.lose()
             raise ended()
+
+    def _check_beside(self) -> None:
+        for check in self.beside:
+            if moved := check():
+                message = f"NVRAM: {moved}; nothing counts as flushed until it is back: put it back"
+                raise NvramError("io", message, rules.NVRAM_PLACE)
 
     def _ask(self, body: bytes) -> TxnAnswer:
         return self._cluster.ask(wire.TXN, body, TxnAnswer)

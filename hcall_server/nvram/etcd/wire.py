@@ -171,6 +171,11 @@ def get(key: bytes) -> Operation:
     return {"request_range": {"key": _text(key)}}
 
 
+def one(key: bytes) -> bytes:
+    """Return the body of a range of one key, of the present revision."""
+    return _body({"key": _text(key)})
+
+
 def page(start: bytes, end: bytes, limit: int) -> bytes:
     """Return the body of a range from `start` up to `end`, of the present revision."""
     # A range is linearizable unless it says "serializable".

@@ -7,6 +7,7 @@ from types import MappingProxyType, ModuleType
 
 from hcall_abi.rules import (
     backup,
+    cluster,
     console,
     door,
     hcalls,
@@ -28,7 +29,10 @@ def rows_of(chapter: ModuleType) -> tuple[Rule, ...]:
 
 
 # All chapters are loaded here, so a client imports this module only when it shows a refusal.
-CHAPTERS = (protocol, hcalls, updates, console, storage, backup, snapshot, service, hmc, door, migration)
+CHAPTERS = (
+    *(protocol, hcalls, updates, console, storage, backup, snapshot),
+    *(service, cluster, hmc, door, migration),
+)
 """The modules of rules, in the order of spec/rules.md."""
 
 RULES: Mapping[str, Rule] = MappingProxyType(

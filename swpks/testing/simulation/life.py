@@ -20,7 +20,7 @@ import trio
 if TYPE_CHECKING:
     from random import Random
 
-    from hcall_server.nvram.seam import CommitLimits, Mark, Nvram
+    from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, Ownership
     from hcall_server.writeback.worker import Job, Landed
 
 
@@ -87,6 +87,16 @@ class LivingNvram:
     def old_number(self) -> int:
         """The number of the last commit, for records of level 1."""
         return self._inner.old_number
+
+    @property
+    def always_newest(self) -> bool:
+        """Whether the inner NVRAM always has the newest records."""
+        return self._inner.always_newest
+
+    @property
+    def ownership(self) -> Ownership | None:
+        """The ownership of the inner NVRAM."""
+        return self._inner.ownership
 
     @property
     def limits(self) -> CommitLimits | None:

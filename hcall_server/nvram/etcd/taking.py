@@ -1,0 +1,99 @@
+"""Becoming the owner of a system's NVRAM in etcd: `Taking`, one try at a time."""
+
+# A try has two steps.  The first one only reads the owner key, so a standby puts no load on the cluster: no
+# lease and no transaction.  If there is no owner, the second step asks for a lease and claims the key.  Of
+# several servers that claim it, etcd lets one succeed; the others give their leases back.
+#
+# The name of an owner must be unique: the same name would make two servers one owner (`chain`).  It has a
+# random part, so a restarted server is another owner than before.  After a kill it waits for the end of its
+# own former lease, like any other server.  Dropped: a name that a restarted server has again.  It would save
+# these seconds, but copies of a folder, or clones of a virtual machine, would then be one owner.
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import cluster as rules
+from hcall_server.nvram.etcd import wire
+from hcall_server.nvram.etcd.chain import EtcdKeys
+from hcall_server.nvram.etcd.lease import BEATS, Lease, LeaseKeeper
+from hcall_server.nvram.etcd.nvram import EtcdNvram
+from hcall_server.nvram.etcd.place import EtcdPlace
+from hcall_server.nvram.etcd.transport import ATTEMPT, EtcdCluster, connected
+from hcall_server.nvram.seam import Mark, NvramError, NvramInUseError
+
+OnLost = Callable[[NvramError], None]
+"""Called once when the lease is over, in a thread of the lease."""
+
+
+class Taking:
+    """The way of one server to the ownership of the records at a place.
+
+    `mark` is its local high-water mark.  `on_lost` is called if the ownership ends later.  OperatorError if a
+    file for https can't be used.
+    """
+
+    def __init__(self, place: EtcdPlace, mark: Mark, on_lost: OnLost) -> None:
+        self.holder = ""
+        """The present owner, printable, after an `attempt` that has found one."""
+        self.prefix = place.prefix
+        self._place = place
+        self._keys = EtcdKeys(place.prefix)
+        self._mark = mark
+        self._on_lost = on_lost
+        self._asking = _cluster(place)
+
+    def __repr__(self) -> str:
+        return f"Taking({self.prefix!r})"
+
+    def attempt(self) -> EtcdNvram | None:
+        """Become the owner, and keep the lease from now on; None if another server is the owner.
+
+        NvramError if etcd does not answer.  Each outcome but the first allows another attempt.
+        """
+        found = self._asking.ask(wire.RANGE, wire.one(self._keys.owner), wire.RangeAnswer).first
+        self.holder = wire.printable(found.value.decode("utf-8", "replace")) if found else ""
+        if found is not None:
+            return None
+        cluster, keeping = _cluster(self._place), _cluster(self._place)
+        lease = Lease(keeping, time.monotonic, self._place.lease)
+        nvram = EtcdNvram(cluster, self._keys, _owner(), lease, self._mark)
+        try:
+            lease.grant()
+            nvram.own()
+            nvram.keeper = LeaseKeeper(lease, self._on_lost)
+            nvram.keeper.start()
+        except NvramInUseError:
+            nvram.release()
+            return None
+        except BaseException:
+            nvram.release()
+            raise
+        return nvram
+
+    def close(self) -> None:
+        """Close the connections of the search; NVRAM that `attempt` has returned has others."""
+        self._asking.close()
+
+
+def _cluster(place: EtcdPlace) -> EtcdCluster:
+    # An attempt at one member must be short beside the lease, so that a keep-alive can try all of them.
+    attempt = min(ATTEMPT, place.lease / BEATS)
+    if place.tls is None:
+        return EtcdCluster(place.endpoints, connected(attempt=attempt))
+    try:
+        return EtcdCluster(place.endpoints, connected(*place.tls, attempt))
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or str(error)
+        named = ", ".join(str(each) for each in place.tls if each)
+        raise OperatorError(rules.NVRAM_TLS, f"{error.filename or named}: {reason}") from None
+
+
+def _owner() -> bytes:
+    """Return a name that no other server has, and that tells an operator where the server runs."""
+    return f"{socket.gethostname()} process {os.getpid()} ({secrets.token_hex(4)})".encode()

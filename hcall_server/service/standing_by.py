@@ -1,0 +1,113 @@
+"""Waiting for the ownership of NVRAM on etcd, before a server reads a part or opens a socket."""
+
+# Two servers wait here.  A standby waits as long as the present owner lives, and while etcd does not answer.
+# Any other server waits only for the end of a lease: the owner may be its own former process, which was
+# killed.  If the owner is still there after that time, it lives, and the start is refused.
+#
+# Each attempt blocks, so it runs in a thread.  A stop signal ends the wait at once, and leaves such a thread
+# alone.  It may still become the owner.  Then etcd ends its lease some seconds after the process.
+
+from __future__ import annotations
+
+import gc
+import math
+import signal
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import trio
+
+from hcall_abi.errors import SwpksError
+from hcall_server.machine.logs import Log, explained
+from hcall_server.nvram.etcd.nvram import EtcdNvram
+from hcall_server.nvram.etcd.taking import Taking
+from hcall_server.nvram.seam import NvramError, NvramInUseError
+from hcall_server.process.signals import stop_signals
+from hcall_server.service.notify import notify
+
+if TYPE_CHECKING:
+    from hcall_server.nvram.etcd.place import EtcdPlace
+    from hcall_server.service.state import State
+
+PAUSE = 0.25
+"""Seconds between two attempts."""
+GRACE = 1.0
+"""Seconds that etcd may take to end a lease after its time."""
+
+_log = Log()
+
+
+def owned_nvram(state: State, place: EtcdPlace, *, standby: bool) -> EtcdNvram | None:
+    """Return NVRAM that this server owns; None if a stop signal came first.
+
+    NvramInUseError if another server goes on owning it, NvramError if no member of etcd answers; a `standby`
+    waits instead.  OperatorError if the state or a file for https can't be used.
+    """
+    if place.unprotected:
+        _log.warning("nvram.unprotected", endpoints=place.unprotected, advice="use https: docs/cluster.md")
+    gc.enable()  # a standby may wait for days; a usual start enables it when it is ready
+    mark = state.etcd_mark()
+    taking, nvram = Taking(place, mark, _log_loss), None
+    try:
+        nvram = trio.run(_unless_stopped, taking, None if standby else place.lease + GRACE)
+    finally:
+        taking.close()
+        if nvram is None:
+            mark.close()
+    return nvram
+
+
+async def _unless_stopped(taking: Taking, patience: float | None) -> EtcdNvram | None:
+    """Return NVRAM when it is owned; None after a stop signal.  Raises the errors of `_owned`."""
+    failure: SwpksError | None = None
+    nvram: EtcdNvram | None = None
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+            try:
+                nvram = await _owned(taking, patience)
+            except SwpksError as error:  # raised below, because the nursery would wrap it into a group
+                failure = error
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return nvram
+
+
+async def _owned(taking: Taking, patience: float | None) -> EtcdNvram:
+    """Try until this server is the owner; for `patience` seconds, or for ever if it is None."""
+    until = trio.current_time() + (math.inf if patience is None else patience)
+    told = ""
+    while True:
+        reason, nvram = await _attempt(taking, standby=patience is None)
+        if nvram is not None:
+            return nvram
+        if reason != told:
+            _log.info("nvram.waits", reason=reason)
+            notify(f"STATUS=waiting: {reason}")
+            told = reason
+        if trio.current_time() > until:
+            advice = "stop it, or wait for its end with --standby"
+            raise NvramInUseError(f"{taking.prefix} in etcd, owned by {taking.holder},", advice)
+        await trio.sleep(PAUSE)
+
+
+async def _attempt(taking: Taking, *, standby: bool) -> tuple[str, EtcdNvram | None]:
+    """Try once; return the reason for another attempt, or NVRAM."""
+    try:
+        nvram = await trio.to_thread.run_sync(taking.attempt, abandon_on_cancel=True)
+    except NvramError as error:
+        if not standby:
+            raise
+        return error.message, None
+    return f"the owner is {taking.holder or 'another server'}", nvram
+
+
+async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    number = await anext(aiter(signals))
+    _log.info("server.stops_waiting", signal=signal.Signals(number).name)
+    scope.cancel()
+
+
+def _log_loss(error: NvramError) -> None:
+    _log.error("nvram.lease_over", **explained(error))
