@@ -10,7 +10,7 @@ _CLUSTER = "spec/service.md#nvram-on-etcd"
 
 NVRAM_FORM = Rule(
     "nvram.form",
-    "--nvram is etcd:ENDPOINT[,ENDPOINT...], and an endpoint is HOST:PORT, http://HOST:PORT or https://HOST:PORT",
+    "--nvram is etcd: and members after it, divided by commas: HOST:PORT, http://HOST:PORT or https://HOST:PORT",
     _CLUSTER,
     _OPERATOR,
 )
@@ -22,8 +22,7 @@ NVRAM_PREFIX = Rule(
 )
 NVRAM_TLS = Rule(
     "nvram.tls",
-    "all members are reached by http, or all by https with readable PEM files: an authority, and a client "
-    "certificate with its key or neither",
+    "members are reached by http, or by https with an authority in PEM; a client certificate has its key",
     _CLUSTER,
     _OPERATOR,
 )
