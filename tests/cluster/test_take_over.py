@@ -190,6 +190,27 @@ def test_a_second_server_is_refused_while_the_owner_lives(farm: Farm) -> None:
     assert farm.servers[0].console.call(show_health()).ok
 
 
+def test_without_a_majority_nothing_is_confirmed(farm: Farm) -> None:
+    """R-85, R-23: a majority is lost and comes back within the lease: red, then everything is stored."""
+    owner = farm.server("first", "--nvram-lease", "20", partitions=("lpar1:64",)).start()
+    members, lost = farm.members, [farm.members.leader()]
+    lost.append((lost[0] + 1) % 3)
+    for each in lost:
+        members.kill(each)
+    with owner.connect_blocking() as session:
+        session.call(write_object(OS, b"x", b"late"))
+        assert not session.call(confirm_object_flushed(OS, b"x")).flushed
+        health = owner.console.call(show_health())
+        assert not health.ok
+        assert "no member of etcd has answered" in health.reasons[0]
+        for each in lost:
+            members.start(each)
+        members.ready()
+        while not session.call(confirm_object_flushed(OS, b"x")).flushed:
+            pass  # each call waits for a flush
+    assert owner.console.call(show_health()).ok
+
+
 def pid(server: ServerProcess) -> int:
     """Return the id of a server's process."""
     assert server.pid is not None
