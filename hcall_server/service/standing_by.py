@@ -54,6 +54,8 @@ def owned_nvram(state: State, place: EtcdPlace, *, standby: bool) -> EtcdNvram |
         taking.close()
         if nvram is None:
             mark.close()
+    if nvram is not None:
+        _log.info("nvram.owned", prefix=place.prefix, endpoints=place.endpoints)
     return nvram
 
 

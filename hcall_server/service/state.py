@@ -71,6 +71,7 @@ class State:
         self.listeners = Listeners(self.run_folder, AccessKeys(self._keys))
         self._entropy = entropy
         self._worker = ThreadWorker()
+        self._needed = False
         self._held = StateFolder(self.folder, parts_alone=nvram_on_etcd)
         try:
             self._held.make()
@@ -95,8 +96,12 @@ class State:
         return f"State({str(self.folder)!r})"
 
     def discard(self) -> None:
-        """Remove a new state whose start was refused.  An older state stays.  The caller has closed NVRAM."""
-        self._held.discard(LAYOUT)
+        """Remove a new state whose start was refused.  An older state stays.  The caller has closed NVRAM.
+
+        A state whose NVRAM on etcd was opened stays too: the records there need its anchor card and its TPM.
+        """
+        if not self._needed:
+            self._held.discard(LAYOUT)
 
     def _refused(self) -> None:
         self.discard()
@@ -136,6 +141,7 @@ class State:
         beside = (*(each.trouble for each in (*self._in_place, place)), card.moved)
         if etcd is not None:
             etcd.beside = beside
+            self._needed = True
         return Seams(
             entropy=self._entropy,
             clock=clock,

@@ -161,9 +161,10 @@ def test_a_clean_stop_hands_over_at_once(farm: Farm) -> None:
 
 
 def test_a_stop_signal_ends_the_wait(farm: Farm, tmp_path: Path) -> None:
-    """R-85: a standby has no socket and reports nothing; SIGTERM ends it with status 0."""
+    """R-85: a standby reads no part, has no socket and reports nothing; SIGTERM ends it with status 0."""
     farm.first()
     standby = farm.spare()
+    (standby.state / "anchor-card" / "anchor-card").write_bytes(b"a damaged card is not read yet")
     notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notices.bind(str(tmp_path / "notices"))
     standby.environment["NOTIFY_SOCKET"] = str(tmp_path / "notices")
@@ -188,6 +189,14 @@ def test_a_second_server_is_refused_while_the_owner_lives(farm: Farm) -> None:
     with pytest.raises(ServerFailed, match=r"owned by .*--standby.*state\.owner"):
         spare.start()
     assert farm.servers[0].console.call(show_health()).ok
+
+
+def test_a_refused_first_start_can_be_repeated(farm: Farm) -> None:
+    """R-85: its first commit stays in etcd, so the card and the TPM that open it stay as well."""
+    with pytest.raises(ServerFailed, match=r"size\."):
+        farm.server("first", partitions=("lpar1:64000",)).start()
+    owner = farm.first()
+    assert owner.ready["running"] == ["lpar1"]
 
 
 def test_without_a_majority_nothing_is_confirmed(farm: Farm) -> None:
