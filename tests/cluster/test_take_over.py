@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hcall_abi.statuses import Status
-from hcall_client.calls import Authorization, confirm_object_flushed, read_object, write_object
+from hcall_client.calls import Authorization, confirm_object_flushed, get_config, read_object, write_object
 from hcall_client.console import show_health
 from hcall_client.errors import HcallError
 from hcall_client.request import Request
@@ -147,6 +147,24 @@ def test_a_paused_owner_serves_nothing_when_it_comes_back(farm: Farm) -> None:
     assert owner.stop() == STORAGE_FAULT
     assert found(standby, b"x") == b"old"
     assert found(standby, b"z") == b"new"
+
+
+def test_an_owner_that_reaches_no_member_ends_by_its_own_clock(farm: Farm) -> None:
+    """R-85: without a word of etcd, reads end with the lease; they stay ended when the members are back."""
+    owner = farm.first()
+    for each in range(3):
+        farm.members.pause(each)
+    try:
+        owner.log_lines("nvram.lease_over")
+        with owner.connect_blocking() as session, pytest.raises(HcallError) as refused:
+            session.call(get_config())
+    finally:
+        for each in range(3):
+            farm.members.go_on(each)
+    assert refused.value.status is Status.H_BUSY
+    farm.members.ready()
+    with owner.connect_blocking() as session, pytest.raises(HcallError, match="H_BUSY"):
+        session.call(get_config())
 
 
 def test_a_clean_stop_hands_over_at_once(farm: Farm) -> None:
