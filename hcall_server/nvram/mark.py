@@ -21,6 +21,10 @@ Page: spec/sealed.md#high-water-mark.
 # The slots alternate.  After SWITCH commits, the written slot is synced, and later marks go to the other
 # slot.  Each start does the same: `make_durable` fills one slot before `note` writes to the other one.
 #
+# A sync may fail.  Then the kernel counts the slot as written, and a later sync writes nothing.  So a slot is
+# always written again before the sync that it depends on.  A power cut may damage a slot that is being
+# written.  So a slot is written again only while the other one is durable.
+#
 # Dropped: one slot, with a sync for each commit.  It doubles the cost of a confirmed write.  Also dropped: a
 # check value instead of the MAC.  It finds torn writes too, but every program can compute it.
 #
@@ -32,6 +36,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from hcall_server.nvram.seam import NvramError
@@ -55,9 +60,9 @@ class MemoryMark:
         """Return the contents of the slots."""
         return tuple(self.held)
 
-    def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Write the slot other than `keep`; each later `note` writes to `keep`."""
-        self._next = keep or 0
+    def make_durable(self, content: bytes, genuine: Sequence[int]) -> None:
+        """Write the slot other than the newest; each later `note` writes to the newest."""
+        self._next = genuine[0] if genuine else 0
         self.held[1 - self._next] = content
 
     def note(self, content: bytes) -> None:
@@ -88,18 +93,23 @@ class FileMark:
         """Return the contents of the slots; each has all bytes up to the next slot."""
         return tuple(self._read(at) for at in SLOTS)
 
-    def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Make a mark durable in one slot, and leave the slot `keep` as it is.
+    def make_durable(self, content: bytes, genuine: Sequence[int]) -> None:
+        """Make a mark durable in one slot, and keep the newest genuine mark in the other one.
 
-        Later calls of `note` write to the slot `keep`.  If no slot is genuine, `keep` is None, and the mark
-        is written to the second slot.  A mark of sealed level 1 is in the first slot.  So that mark stays
+        Later calls of `note` write to the slot of the newest one.  If no slot is genuine, the mark is
+        written to the second slot.  A mark of sealed level 1 is in the first slot.  So that mark stays
         readable until the new mark is durable.
         """
-        self._next = keep or 0
-        # A killed server may have written the slot `keep` without a sync.  This slot must be durable before
+        self._next = genuine[0] if genuine else 0
+        # A killed server may have written the newest slot without a sync.  This slot must be durable before
         # the other one is written.  Otherwise a power cut could destroy both, and the next start would be
         # refused.
         self._sync()
+        # If a sync of the newest slot has failed before, it is not durable yet.  If it is the only genuine
+        # slot, it is durable: the writer turned to the other slot only after a sync that has succeeded.
+        if len(genuine) > 1:
+            self._write(self._read(SLOTS[self._next]), self._next)
+            self._sync()
         self._write(content, 1 - self._next)
         self._sync()
         self._noted, self._last = 0, content
@@ -110,7 +120,7 @@ class FileMark:
         After SWITCH calls for one slot, the next call writes to the other slot.
         """
         if self._noted == SWITCH:
-            self._sync()
+            self._settle()
             self._next, self._noted = 1 - self._next, 0
         self._write(content, self._next)
         self._noted += 1
@@ -124,10 +134,15 @@ class FileMark:
         if self._descriptor >= 0:
             if self._last:
                 with contextlib.suppress(NvramError):
-                    self._sync()  # the other slot, overwritten next, is the durable one
+                    self._settle()  # the other slot, overwritten next, is the durable one
                     self._write(self._last, 1 - self._next)
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _settle(self) -> None:
+        """Make the slot of the notes durable, also after a sync that has failed."""
+        self._write(self._last, self._next)
+        self._sync()
 
     def _read(self, at: int) -> bytes:
         try:

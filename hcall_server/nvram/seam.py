@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from hcall_abi.errors import OperatorError, StorageError
@@ -56,10 +56,10 @@ class Mark(Protocol):
         Zeros may follow each content.  A slot that was never written is b"".
         """
 
-    def make_durable(self, content: bytes, keep: int | None) -> None:
-        """Make `content` durable in the slot other than `keep`; each later `note` writes to `keep`.
+    def make_durable(self, content: bytes, genuine: Sequence[int]) -> None:
+        """Make `content` durable in the slot other than the newest; each later `note` writes to the newest.
 
-        `keep` is the slot of the newest genuine mark, None if no slot is genuine.
+        `genuine` has the slots with a genuine mark, the newest first.
         """
 
     def note(self, content: bytes) -> None:

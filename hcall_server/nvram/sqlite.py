@@ -23,10 +23,12 @@ from typing import Any
 
 from hcall_abi.later import of_later_release
 from hcall_abi.rules import storage as rules
-from hcall_server.files import InPlace, refuse_link, sync_file, sync_folder
+from hcall_server.files import refuse_link, sync_file, sync_folder
 from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
+from hcall_server.nvram.log import Claim, renew_log
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.names import COMMIT
+from hcall_server.nvram.place import NvramFiles
 from hcall_server.nvram.seam import NvramError, NvramInUseError, PlaceCheck, Trouble
 
 APPLICATION_ID = 0x53504B53
@@ -83,6 +85,7 @@ class SqliteNvram:
 
     def __init__(self, path: Path, beside: Iterable[PlaceCheck] = ()) -> None:
         self._path = path
+        self._log = _beside(path, "-wal")
         self._beside = tuple(beside)
         self._renewal: tuple[str, ...] = ()
         self.old_number = 0
@@ -93,17 +96,21 @@ class SqliteNvram:
             refuse_link(_beside(path, end))
         make_private_file(path)
         demand_plain_companions(path)
-        with self._translated("corrupt", opening=True):
-            self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        try:
+        with contextlib.ExitStack() as undo:
+            self._claim = Claim(path)
+            undo.callback(self._claim.release)
+            copied = renew_log(path, self._log)
             with self._translated("corrupt", opening=True):
+                self._connection = self._connected()
+                undo.callback(self._connection.close)
                 self.old_number = self._take_possession()
-                self._make_log_durable()
+                # The log may hold commits that are not on the disk.  A commit behind them would be lost with
+                # them.
+                self._unsure = not self._emptied_log() and not copied
             self.mark = self._open_mark()
-            self._place = _Place(path)
-        except BaseException:
-            self._connection.close()
-            raise
+            undo.callback(self.mark.close)
+            self._place = NvramFiles(path, self._log, _beside(path, "-mark"))
+            undo.pop_all()
 
     def __repr__(self) -> str:
         return f"SqliteNvram({str(self._path)!r})"
@@ -132,6 +139,9 @@ class SqliteNvram:
             return
         try:
             with self._translated("io"):
+                if self._unsure:
+                    self._empty_log()
+                    self._unsure = False
                 self._transaction(changes)
         finally:
             # This runs after a failure too.  SQLite may have written pages, and the next check must not take
@@ -155,6 +165,10 @@ class SqliteNvram:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         self.mark.close()
+        self._claim.release()
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
 
     def _transaction(self, changes: Mapping[str, bytes | None]) -> None:
         execute = self._connection.execute
@@ -225,22 +239,23 @@ class SqliteNvram:
         self._renewal = _FROM_LEVEL_1
         return self._number_of_level_1()
 
-    def _make_log_durable(self) -> None:
-        """Make the commits in the log durable.
+    def _emptied_log(self) -> bool:
+        """Empty the log; return False if SQLite can't do it, usually because the disk is full."""
+        try:
+            self._empty_log()
+        except sqlite3.Error:
+            # If the log was not copied either, a kill may have prevented its last sync.
+            with self._synced():
+                sync_file(self._log)
+            return False
+        return True
 
-        The mark and every CONFIRM say already that they are durable.  A power cut must not lose them.
-        """
-        # A kill may have prevented the last sync of the log, although SQLite reads its commits.  So the log
-        # is synced here.  If an earlier sync has failed, the kernel does not write those pages any more.  So
-        # the log is also moved into the file and emptied, if there is room.  The second sync makes the empty
-        # log durable.  An old part of the log would otherwise hide newer pages of the file.
-        log = _beside(self._path, "-wal")
+    def _empty_log(self) -> None:
+        """Move the commits of the log into the file, and make the empty log durable."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # Without this sync, an old part of the log would hide newer pages of the file after a power cut.
         with self._synced():
-            sync_file(log)
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        with self._synced():
-            sync_file(log)
+            sync_file(self._log)
 
     @contextlib.contextmanager
     def _synced(self) -> Iterator[None]:
@@ -348,35 +363,6 @@ class SqliteNvram:
         part = self._path.parent
         replace = f"swpks hmc replace {part.name} --state {shlex.quote(str(part.parent))}"
         return f"{replace}, and restore the stores from copies: spec/recovery.md"
-
-
-class _Place:
-    """The check that the paths of NVRAM's three files still name the files that are open."""
-
-    def __init__(self, path: Path) -> None:
-        self._database = InPlace(path, ours=True)
-        self._log = InPlace(_beside(path, "-wal"), ours=True)
-        # The mark is written after each commit, so its time may change between two checks.  So it has no
-        # `ours`.
-        self._mark = InPlace(_beside(path, "-mark"))
-
-    def trouble(self) -> str | None:
-        """Return why one of the files is not as after the last commit, None if all are."""
-        return self._database.trouble() or self._log.trouble() or self._mark.trouble()
-
-    def written(self) -> str | None:
-        """Store size and time of the files after a commit.
-
-        Return why a path does not name its open file any more, None if all paths do.
-        """
-        # Both are called, even if the first call has a finding.
-        database, log = self._database.written(), self._log.written()
-        return database or log or self._mark.trouble()
-
-    @property
-    def only_log_lost(self) -> bool:
-        """Whether the database is unchanged, and the path of its log names no file or another file."""
-        return self._database.trouble() is None and self._log.lost() is not None
 
 
 def _beside(path: Path, end: str) -> Path:

@@ -38,12 +38,12 @@ _ON_PURPOSE = (
 class Age(NamedTuple):
     """The result of comparing records of level 2 with the high-water mark.
 
-    `missing` is the number of commits that the records lack.  `newest` is the slot of the newest mark, None
-    if there is no mark.
+    `missing` is the number of commits that the records lack.  `genuine` has the slots with a mark of this
+    system, the newest first.
     """
 
     missing: int
-    newest: int | None
+    genuine: tuple[int, ...]
 
 
 class AgeCheck:
@@ -101,16 +101,16 @@ class AgeCheck:
         """
         slots = enumerate(self._nvram.mark.slots())
         marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}
-        newest = max(marked, key=marked.__getitem__, default=None)
-        if newest is not None:
-            return Age(self._lacking(marked[newest], last.number), newest)
+        genuine = tuple(sorted(marked, key=marked.__getitem__, reverse=True))
+        if genuine:
+            return Age(self._lacking(marked[genuine[0]], last.number), genuine)
         if not promised:
-            return Age(0, None)
+            return Age(0, ())
         self._refuse_later_mark()
         if self._nvram.always_newest:
-            return Age(0, None)  # another server has used it, and the mark is a file of each server
+            return Age(0, ())  # another server has used it, and the mark is a file of each server
         reason = "it has no high-water mark of this system, so it may be an older copy"
-        return Age(self._unknown(rules.NVRAM_MARK, reason), None)
+        return Age(self._unknown(rules.NVRAM_MARK, reason), ())
 
     def _refuse_later_mark(self) -> None:
         """Refuse a mark of a later release.  Its numbers cannot be read, so the operator cannot permit it."""

@@ -217,7 +217,7 @@ class Opening:
             return _Ready(Commits(self._nvram, authority))
         last = authority.decode(records[COMMIT])
         promised = _promises_mark(copies, last)
-        missing, newest = self._age.of_level_2(authority, last, promised=promised)
+        missing, genuine = self._age.of_level_2(authority, last, promised=promised)
         last = last._replace(number=last.number + missing)
         # The mark is made durable before the settings are applied.  It cannot wait: the next commit may
         # follow at once, and writes the other slot.
@@ -225,7 +225,7 @@ class Opening:
         # A start that is refused after this point leaves the mark.  That harms nothing.  The mark has the
         # number of the last commit, and the next start finds the same.  If older records were accepted, the
         # mark is above them, and the next start refuses them again.
-        self._nvram.mark.make_durable(authority.mark(last.number), newest)
+        self._nvram.mark.make_durable(authority.mark(last.number), genuine)
         return _Ready(Commits(self._nvram, authority, last), missing)
 
     def _converted(self, identity: SystemIdentity, authority: CommitAuthority, records: Records) -> _Ready:

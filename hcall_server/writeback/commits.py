@@ -70,7 +70,7 @@ class Commit:
     def run_first(self) -> None:
         """Make the first commit of a system, and make its mark durable."""
         for part in self._run():
-            self._nvram.mark.make_durable(part.mark, None)
+            self._nvram.mark.make_durable(part.mark, ())
 
     def _run(self) -> Iterator[_Part]:
         """Make each part, and return it when it is durable."""

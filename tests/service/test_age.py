@@ -61,15 +61,15 @@ def test_older_records_of_level_1_are_accepted_on_demand_only(
 @pytest.mark.parametrize(
     "slots,rule,age",
     [
-        ([AUTHORITY.mark(7), b""], None, (0, 0)),
-        ([AUTHORITY.mark(6), AUTHORITY.mark(7)], None, (0, 1)),
-        ([AUTHORITY.mark(9), AUTHORITY.mark(8)], "nvram.age", (2, 0)),
-        ([b"", b""], "nvram.mark", (UNKNOWN_COMMITS, None)),
-        ([OTHER.mark(7), old_mark(7)], "nvram.mark", (UNKNOWN_COMMITS, None)),
+        ([AUTHORITY.mark(7), b""], None, (0, (0,))),
+        ([AUTHORITY.mark(6), AUTHORITY.mark(7)], None, (0, (1, 0))),
+        ([AUTHORITY.mark(9), AUTHORITY.mark(8)], "nvram.age", (2, (0, 1))),
+        ([b"", b""], "nvram.mark", (UNKNOWN_COMMITS, ())),
+        ([OTHER.mark(7), old_mark(7)], "nvram.mark", (UNKNOWN_COMMITS, ())),
     ],
 )
 def test_level_2_is_held_against_the_newest_genuine_slot(
-    slots: list[bytes], rule: str | None, age: tuple[int, int | None]
+    slots: list[bytes], rule: str | None, age: tuple[int, tuple[int, ...]]
 ) -> None:
     """R-22: The seventh commit is compared with the newest authentic slot of the mark."""
     nvram, last = MemoryNvram(), NO_COMMIT._replace(number=7)
@@ -91,7 +91,7 @@ def test_a_conversion_that_was_cut_short_has_no_mark_yet() -> None:
     """
     nvram, last = MemoryNvram(), NO_COMMIT._replace(number=1)
     nvram.mark.held = [old_mark(40), b""]
-    assert AgeCheck(nvram, accept_older=False).of_level_2(AUTHORITY, last, promised=False) == (0, None)
+    assert AgeCheck(nvram, accept_older=False).of_level_2(AUTHORITY, last, promised=False) == (0, ())
 
 
 @pytest.mark.parametrize("accept", [False, True])

@@ -18,7 +18,7 @@ from tests.soak.crash_states import lay_out
 from tests.soak.disk import Disk
 from tests.soak.nth import ROOT
 from tests.soak.nth_faults import SqliteFault
-from tests.soak.nvram_program import number_in
+from tests.soak.nvram_program import TWIN, number_in
 from tests.soak.recording import NOTHING, Accident, build, events, recorded
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
@@ -44,7 +44,7 @@ class Story:
         given = map(str, (self.root / "nvram.sqlite", self.log, first, commits, end))
         with recorded(self.library, self.root, self.log, accident):
             done = subprocess.run([*program, *given], cwd=ROOT, capture_output=True, text=True, check=False)
-        expected = {"die": -signal.SIGKILL, "spoil": 1}.get(end, 0)
+        expected = {"die": -signal.SIGKILL, "spoil": 1, "spoil first": 1}.get(end, 0)
         assert done.returncode == expected or any(accident), done.stderr
 
     def crashes(self, seed: int, states: int = 15) -> Iterator[tuple[Path, int]]:
@@ -66,10 +66,19 @@ class Story:
         confirmed = 0
         for path, confirmed in self.crashes(seed, 8):
             nvram = SqliteNvram(path)
-            found = int(nvram.load().get("system", b"0"))
+            records = nvram.load()
             nvram.close()
+            found, twin = (int(records.get(name, b"0").strip(b".")) for name in ("system", TWIN))
+            assert found == twin, f"half of a commit is there: {found} and {twin}"
             assert found >= confirmed, f"{found} is there, and {confirmed} was confirmed"
         return confirmed
+
+    def judge_mark(self, seed: int) -> None:
+        """Read the mark on crash states, and check that it has a slot with the last confirmed number."""
+        for path, confirmed in self.crashes(seed):
+            numbers = [found for each in FileMark(path).slots() if (found := number_in(each)) is not None]
+            assert numbers, "no slot is readable"
+            assert max(numbers) >= confirmed
 
 
 def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path) -> None:
@@ -97,6 +106,24 @@ def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, l
     assert story.judge(1) == 3, "the start has read the commit that failed"
 
 
+@pytest.mark.parametrize("accident", [NOTHING, Accident(kill=3), Accident(fail_sync=1)])
+def test_a_power_cut_while_a_start_moves_a_log_whose_sync_has_failed(
+    soak_folder: Path, library: Path, accident: Accident
+) -> None:
+    """R-21, R-22: A power cut during a start leaves no half of a commit whose sync had failed.
+
+    Found: the start moved the failed commit from the log, which it could read, into the file. A power cut in
+    the middle left a part of it in the file, and no such commit in the log on the disk. The start may itself
+    be killed, or its own sync may fail.
+    """
+    story = Story(soak_folder, library)
+    story.process(1, 2)
+    story.process(3, 1, "spoil first")
+    story.process(4, 0, accident=accident)
+    story.process(4, 0)
+    story.judge(1)
+
+
 @pytest.mark.parametrize("nth", range(1, 3))
 def test_a_folder_that_can_not_be_synced(soak_folder: Path, library: Path, nth: int) -> None:
     """R-21, R-23: If a folder can't be synced, a power cut removes no confirmed change.
@@ -118,10 +145,34 @@ def test_a_start_keeps_a_slot_of_the_mark(soak_folder: Path, library: Path) -> N
     story = Story(soak_folder, library)
     story.process(1, 4, "mark")
     story.process(9, 4, "mark")
-    for path, confirmed in story.crashes(1):
-        numbers = [found for each in FileMark(path).slots() if (found := number_in(each)) is not None]
-        assert numbers, "no slot is readable"
-        assert max(numbers) >= confirmed
+    story.judge_mark(1)
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_start_does_not_trust_a_mark_whose_sync_has_failed(
+    soak_folder: Path, library: Path, failing: int
+) -> None:
+    """R-21: After a failed sync of the mark, a restart and a power cut, a slot of the mark is readable.
+
+    Found: the second start synced the newest slot, which wrote nothing after the failed sync. It wrote the
+    other slot, and a power cut left neither.
+    """
+    story = Story(soak_folder, library)
+    story.process(1, 4, "mark")
+    story.process(9, 4, "mark", Accident(fail_sync=failing))
+    story.process(19, 4, "mark")
+    story.judge_mark(1)
+
+
+def test_the_mark_turns_to_a_slot_after_a_failed_sync(soak_folder: Path, library: Path) -> None:
+    """R-21: If a sync of the mark fails while the server runs, a slot of the mark stays readable.
+
+    Found: the next commit synced the same slot again, which wrote nothing after the failed sync. It turned to
+    the other slot, and a power cut left neither.
+    """
+    story = Story(soak_folder, library)
+    story.process(1, 6, "mark often", Accident(fail_sync=3))
+    story.judge_mark(3)
 
 
 def test_a_commit_that_fails_right_after_its_begin(tmp_path: Path) -> None:
