@@ -17,6 +17,7 @@ from bench.freeze import freeze_rows
 from bench.growth import connection_rows, partition_rows
 from bench.measure import Bench, Effort
 from bench.neighbour import neighbour_rows
+from bench.nvram import nvram_rows
 from bench.peers import peer_rows
 from bench.plot import draw
 from bench.processes import ROOT
@@ -36,7 +37,7 @@ from bench.servers import WAITING, Server
 from bench.stores import object_rows
 
 FULL = Effort()
-QUICK = Effort(1, 0.05, 1, 2, (1, 3), (1, 20), (1, 20), (1,), 0.1, 2)
+QUICK = Effort(1, 0.05, 1, 2, (1, 3), (1, 20), (1, 20), (1,), 0.1, 2, 2)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,6 +76,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "objects": object_rows,
     "neighbour": neighbour_rows,
     "freeze": freeze_rows,
+    "nvram": nvram_rows,
     "demo": demo_rows,
 }
 """The parts that need servers of their own."""

@@ -54,7 +54,8 @@ class Effort(NamedTuple):
 
     `rounds` of each case, `seconds` of load in a round, `starts` of a server, and `many` filled partitions of
     one server.  `partitions`, `connections` and `objects` are the sizes for growth.  `floods` are numbers of
-    flooding sessions, for `flood_seconds` each.  `moves` is the number of live migrations.
+    flooding sessions, for `flood_seconds` each.  `moves` is the number of live migrations.  `commits` is the
+    least number of commits, or of confirmed writes of a client, in a round over a back end of NVRAM.
     """
 
     rounds: int = 7
@@ -67,6 +68,7 @@ class Effort(NamedTuple):
     floods: tuple[int, ...] = (1, 64, 250)
     flood_seconds: float = 2.0
     moves: int = 50
+    commits: int = 12
 
 
 class Start(NamedTuple):

@@ -1,7 +1,7 @@
-"""Draws the results: ratios as bars, growth as lines, and the p99 of a READ under a flood.
+"""Draws the results: ratios, growth, the p99 of a READ under a flood, and back ends of NVRAM.
 
-The last picture shows two bars for each flood: one if the flood hits the server of the READ (the neighbour),
-one if it hits another server on the same core (the control).
+The picture of floods shows two bars for each flood: one if the flood hits the server of the READ (the
+neighbour), one if it hits another server on the same core (the control).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from bench.report import with_unit
 from bench.results import Row
 
 MET, MISSED, NO_GOAL, GOAL = "#2a7f62", "#b5482f", "#7d8ca3", "#1b1b1b"
+BACK_END_COLOURS = {"0": NO_GOAL, "1": "#5b8fd6", "3": "#1f4e8c"}
+"""The colours of SQLite and of etcd, by the number of members at the end of a row's key."""
 CURVES = {
     "READ, by partitions": "partitions-",
     "READ, by connections": "connections-",
@@ -34,6 +36,7 @@ def draw(rows: list[Row], out: Path) -> list[str]:
         "results.png": _ratios,
         "growth.png": _growth,
         "neighbour.png": _neighbour,
+        "nvram.png": _back_ends,
     }
     # Matplotlib is loaded here: tests, and a run that draws nothing, do not need it.
     import matplotlib as mpl
@@ -55,7 +58,8 @@ def draw(rows: list[Row], out: Path) -> list[str]:
 
 def _ratios(figure: Any, rows: list[Row]) -> bool:
     """Draw bars of the ratios, with a panel for each group of ceilings; False if there are none."""
-    held = [row for row in rows if row.unit == "/s" and row.ratio is not None and row.group != "growth"]
+    rates = [row for row in rows if row.unit == "/s" and row.ratio is not None]
+    held = [row for row in rates if row.group != "growth" and not row.key.startswith("nvram-")]
     groups = [[row for row in held if row.group == name] for name in dict.fromkeys(row.group for row in held)]
     if not groups:
         return False
@@ -133,4 +137,28 @@ def _neighbour(figure: Any, rows: list[Row]) -> bool:
         axis.text(row.value or 1.0, place - 0.2, f" {row.ratio:.1f} x", va="center", fontsize=7)
     axis.set_xlim(right=3 * max(row.value or 0.0 for row in floods))
     axis.set_xlabel("p99 of a neighbour's READ in us (grey: the same flood on a second server)", fontsize=8)
+    return True
+
+
+def _back_ends(figure: Any, rows: list[Row]) -> bool:
+    """Draw the p50 of each commit and confirmed write over each back end, with a line to its p99.
+
+    The scale is logarithmic. False if there are no such rows.
+    """
+    measured = [row for row in rows if row.key.startswith("nvram-") and row.p50 and row.p99]
+    if not measured:
+        return False
+    figure.set_size_inches(10, 1.5 + 0.32 * len(measured))
+    axis = figure.add_subplot()
+    for place, row in enumerate(measured):
+        p50, p99 = (row.p50 or 1.0) / 1000, (row.p99 or 1.0) / 1000
+        axis.barh(place, p50, color=BACK_END_COLOURS[row.key.rpartition("-")[2]])
+        axis.plot([p50, p99], [place, place], color=GOAL, linewidth=1)
+        ratio = "" if row.ratio is None else f"; rate {row.ratio:.2f} of SQLite's"
+        axis.text(p99, place, f" {p50:.1f} ms, p99 {p99:.1f} ms{ratio}", va="center", fontsize=7)
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(measured)), [row.title for row in measured], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(right=60 * max((row.p99 or 1.0) / 1000 for row in measured))
+    axis.set_xlabel("p50 in ms (line: up to p99)", fontsize=8)
     return True

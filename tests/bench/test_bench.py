@@ -19,6 +19,7 @@ from bench.figures import paired_ratio, work_ratio
 from bench.floods import FLOODS, OFFENDER, SETTINGS, prepare_offender, wrong_update
 from bench.goals import Goal
 from bench.loadgen import Measured
+from bench.nvram import MISSING, SQLITE, Timings, rows_of
 from bench.peers import AGAINST, peer_row
 from bench.programs import (
     END,
@@ -130,6 +131,35 @@ def test_a_quick_run_waits_for_flushes(out: Path) -> None:
         there = shutil.which(program) is not None
         assert (rows[key]["value"] is not None) is there
         assert ("is not installed" in rows[key]["note"]) is not there
+
+
+@pytest.mark.process
+def test_a_quick_run_compares_back_ends(out: Path) -> None:
+    """A quick run has a row for each operation over each back end of NVRAM, and a plot.
+
+    If etcd is not installed, its rows say so.
+    """
+    rows, printed = quick(out, "nvram")
+    there = shutil.which("etcd") is not None
+    for key in ("commit-1x4", "commit-1x64", "commit-16x64", "commit-64x4", "confirmed-1", "confirmed-16"):
+        sqlite = rows[f"nvram-{key}-0"]
+        assert min(sqlite[each] for each in ("value", "p50", "p99")) > 0
+        for nodes in (1, 3):
+            row = rows[f"nvram-{key}-{nodes}"]
+            assert (row["value"] is not None) is there
+            assert row["note"] == ("" if there else MISSING)
+            assert not there or min(row[each] for each in ("p50", "p99", "ratio")) > 0
+    assert "commit of 16 x 64 KiB, etcd, 3 nodes" in printed
+    assert (out / "nvram.png").read_bytes().startswith(PNG)
+
+
+def test_a_missing_etcd_is_said() -> None:
+    """Without etcd the report has its rows, with the command that installs it."""
+    timings = Timings()
+    timings.add([0.001, 0.003], 0.004)
+    rows = rows_of("nvram-commit-1x4", "commits", "commit of 4 KiB", {SQLITE: timings})
+    assert [row.value for row in rows] == [500, None, None]
+    assert table(rows).count(MISSING) == 2
 
 
 @pytest.mark.process
