@@ -35,9 +35,10 @@ from bench.results import (
 )
 from bench.servers import WAITING, Server
 from bench.stores import object_rows
+from bench.takeover import take_over_rows
 
 FULL = Effort()
-QUICK = Effort(1, 0.05, 1, 2, (1, 3), (1, 20), (1, 20), (1,), 0.1, 2, 2)
+QUICK = Effort(1, 0.05, 1, 2, (1, 3), (1, 20), (1, 20), (1,), 0.1, 2, 2, 1, 2)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,6 +78,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "neighbour": neighbour_rows,
     "freeze": freeze_rows,
     "nvram": nvram_rows,
+    "take-over": take_over_rows,
     "demo": demo_rows,
 }
 """The parts that need servers of their own."""

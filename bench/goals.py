@@ -54,6 +54,8 @@ FIXTURE = Goal(below=0.005)
 """Seconds from nothing to a session with a partition in the process of a test."""
 MEMORY = Goal(below=45.0)
 """Resident MB (10^6 bytes) with one partition."""
+TAKE_OVER = Goal(below=8.0)
+"""Seconds from the death of an owner of NVRAM to its standby: a lease of 6 seconds, and 2 more."""
 FLAT = Goal(least=0.9)
 """The rate of a grown server, of that of the same server with one partition or one connection."""
 HOLD = Goal(below=0.3)

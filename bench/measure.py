@@ -56,6 +56,7 @@ class Effort(NamedTuple):
     one server.  `partitions`, `connections` and `objects` are the sizes for growth.  `floods` are numbers of
     flooding sessions, for `flood_seconds` each.  `moves` is the number of live migrations.  `commits` is the
     least number of commits, or of confirmed writes of a client, in a round over a back end of NVRAM.
+    `take_overs` is the number of owners that die, and `lease` that of the seconds of their leases.
     """
 
     rounds: int = 7
@@ -69,6 +70,8 @@ class Effort(NamedTuple):
     flood_seconds: float = 2.0
     moves: int = 50
     commits: int = 12
+    take_overs: int = 10
+    lease: int = 6
 
 
 class Start(NamedTuple):
