@@ -153,15 +153,6 @@ def test_a_quick_run_compares_back_ends(out: Path) -> None:
     assert (out / "nvram.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.process
-def test_a_take_over_has_a_time(tmp_path: Path) -> None:
-    """R-85: the report has the time from the death of an owner to its standby; here with a lease of 2 s."""
-    rows, _ = quick(tmp_path, "take-over")
-    there = shutil.which("etcd") is not None
-    assert (rows["take-over"]["value"] is not None) is there
-    assert rows["take-over"]["goal"] == "below 8" or not there
-
-
 def test_a_missing_etcd_is_said() -> None:
     """Without etcd the report has its rows, with the command that installs it."""
     timings = Timings()
