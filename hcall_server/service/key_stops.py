@@ -26,12 +26,17 @@ _RULES: Mapping[str, Rule] = {
 }
 
 
-def stop_of(row: RootKeyRow, copies: KeyCopies, records: Records) -> StorageError:
-    """Return the error for a row that stops the start."""
+def stop_of(row: RootKeyRow, copies: KeyCopies, records: Records, *, prefixed: bool) -> StorageError:
+    """Return the error for a row that stops the start.
+
+    `prefixed`: the records are below a prefix, and another prefix may be the right one.
+    """
     rule = _RULES[row.id]
     parts = "; ".join(_copy_texts(copies))
     about = _about_records(rule, copies, records)
-    return StorageError(rule, f"{about} ({parts}); {row.consequence}. No copy was changed")
+    # Clear All, which a consequence may advise, would destroy the records of that other system.
+    other = "If another system has these records, take another --nvram-prefix. " if prefixed else ""
+    return StorageError(rule, f"{about} ({parts}); {row.consequence}. {other}No copy was changed")
 
 
 def _about_records(rule: Rule, copies: KeyCopies, records: Records) -> str:

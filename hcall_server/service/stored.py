@@ -125,7 +125,7 @@ class Opening:
         if row.outcome is StartOutcome.STOP:
             from hcall_server.service.key_stops import stop_of
 
-            raise stop_of(row, copies, records)
+            raise stop_of(row, copies, records, prefixed=self._nvram.always_newest)
         if identity is None:
             return self._begun(SystemIdentity.make(self._entropy), record, copies, row, records)
         if row.outcome is StartOutcome.RESET_PENDING:

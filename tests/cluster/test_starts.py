@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import cluster as rules
 from hcall_server.nvram import NvramError
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.service.age import AgeCheck
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import Settings
 from hcall_server.service.state import State
 from swpks.testing.own_process import ServerFailed
 from swpks.testing.process import ServerProcess
+from swpks.testing.seams import simulated_seams
 from tests.nvram.etcd_members import free_ports
 from tests.service.folder import assembled
 
@@ -93,6 +96,17 @@ def test_parts_beside_other_things_are_no_state(tmp_path: Path, other: str) -> N
         (tmp_path / "state").chmod(0o700)
     with pytest.raises(OperatorError):
         State(tmp_path / "state", nvram_on_etcd=True)
+
+
+def test_the_records_of_another_system_are_not_to_be_cleared() -> None:
+    """R-85: two systems below one prefix: the second one is told to take another prefix."""
+    nvram = MemoryNvram()
+    nvram.always_newest = True
+    assemble(simulated_seams(nvram=nvram), Settings())
+    with pytest.raises(
+        StorageError, match=r"If another system has these records, take another --nvram-prefix"
+    ):
+        assemble(simulated_seams(nvram=nvram), Settings())
 
 
 def test_an_empty_prefix_below_a_mark_is_refused() -> None:
