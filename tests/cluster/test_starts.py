@@ -11,6 +11,7 @@ import pytest
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import cluster as rules
+from hcall_server.components.memory import MemoryTpm
 from hcall_server.nvram import NvramError
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.service.age import AgeCheck
@@ -102,11 +103,11 @@ def test_the_records_of_another_system_are_not_to_be_cleared() -> None:
     """R-85: two systems below one prefix: the second one is told to take another prefix."""
     nvram = MemoryNvram()
     nvram.always_newest = True
-    assemble(simulated_seams(nvram=nvram), Settings())
+    assemble(simulated_seams(nvram=nvram, tpms=[MemoryTpm()]), Settings())
     with pytest.raises(
-        StorageError, match=r"If another system has these records, take another --nvram-prefix"
+        StorageError, match="If another system has these records, take another --nvram-prefix"
     ):
-        assemble(simulated_seams(nvram=nvram), Settings())
+        assemble(simulated_seams(nvram=nvram, tpms=[MemoryTpm()]), Settings())
 
 
 def test_an_empty_prefix_below_a_mark_is_refused() -> None:
