@@ -104,9 +104,7 @@ def test_the_records_of_another_system_are_not_to_be_cleared() -> None:
     nvram = MemoryNvram()
     nvram.always_newest = True
     assemble(simulated_seams(nvram=nvram, tpms=[MemoryTpm()]), Settings())
-    with pytest.raises(
-        StorageError, match="If another system has these records, take another --nvram-prefix"
-    ):
+    with pytest.raises(StorageError, match=r"If another system has these .*another --nvram-prefix"):
         assemble(simulated_seams(nvram=nvram, tpms=[MemoryTpm()]), Settings())
 
 
