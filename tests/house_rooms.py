@@ -20,6 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.files": _ABI,
     "hcall_server.failpoints": set(),
     "hcall_server.folders": _ABI,
+    "hcall_server.sqlite_lock": set(),
     # rooms of plain functions and values
     "hcall_server.keystore": _ABI,
     "hcall_server.secvar": _ABI,
@@ -29,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.sealing": _server("keystore", "platform"),
     # the seams, and the rooms that implement them
     "hcall_server.components": _server("files", "platform"),
-    "hcall_server.nvram": {"hcall_abi", "hcall_server.files"},
+    "hcall_server.nvram": _server("files", "sqlite_lock"),
     "hcall_server.faults": _server("keystore", "platform", "hcalls", "nvram"),
     "hcall_server.writeback": _server("keystore", "platform", "sealing", "nvram"),
     # rooms with tasks and threads
@@ -74,7 +75,7 @@ ROOMS: dict[str, set[str]] = {
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "hcall_server.folders", "swpks"} | _ABI,
     "swpks.cli.lpar_doubts": {"hcall_server.secvar", "swpks.cli.streams"} | _ABI,
     "swpks.cli.replace": {"hcall_server", "swpks.cli.refusals", "swpks.cli.streams"} | _ABI,
-    "hcall_server.console": _server("failpoints", "files", "platform", "sealing") | _VERSION,
+    "hcall_server.console": _server("failpoints", "files", "platform", "sealing", "sqlite_lock") | _VERSION,
     "swpks.hmc.sshd": _server(
         "files", "process.signals", "machine.logs", "machine.noise", "data_channel.sockets"
     )

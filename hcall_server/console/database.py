@@ -14,6 +14,9 @@ The console writes rarely, so it does so on its loop: a commit with a copy takes
 # after a kill during the next change, SQLite would not find the journal that undoes this change.  So the
 # console checks the name before each change, and opens the database again if the file is gone.
 #
+# A kill may leave a journal that is not on the disk, or not as it is read.  `journal.py` settles it before
+# SQLite opens it.
+#
 # SQLite accepts an empty file as a database.  A console would begin anew with it, without its copies.  So an
 # empty file counts as damaged, and a new database gets its name only when it is complete.
 
@@ -30,7 +33,9 @@ from typing import Any
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.later import of_later_release
 from hcall_abi.rules import hmc as rules
+from hcall_server.console.journal import settle_journal
 from hcall_server.files import InPlace, refuse_link, sync_folder
+from hcall_server.sqlite_lock import Claim
 
 APPLICATION_ID = 0x53504B43
 """``SPKC``, in the SQLite header: the file is the store of a console."""
@@ -107,9 +112,16 @@ class Database:
         self._path = path
         self._place: InPlace | None = None
         self._journal: InPlace | None = None
+        self._claim: Claim | None = None
+        self._unsure = False
         if path:
             self._find_or_make(path)
-        self._connection = self._opened(path, new=path is None)
+            self._claim = self._claimed(path)
+        try:
+            self._connection = self._opened(path, new=path is None)
+        except BaseException:
+            self._release()
+            raise
         if path:
             self._place = self._placed(path)
 
@@ -123,6 +135,7 @@ class Database:
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
+        self._demand_sure()
         with self._translated():
             return self._connection.execute(statement, values).fetchall()
 
@@ -130,6 +143,7 @@ class Database:
     def changes(self) -> Iterator[sqlite3.Connection]:
         """Return a block that is one transaction: all its changes become durable, or none."""
         self._demand_in_place()
+        self._demand_sure()
         if self._journal and self._journal.lost():
             self._open_again()
         try:
@@ -139,7 +153,9 @@ class Database:
                 # The file may have been removed during the block.  A commit into it would be answered, and
                 # then lost with the file.
                 self._demand_in_place()
+                self._unsure = self._path is not None
                 self._connection.execute("COMMIT")
+                self._unsure = False
         except BaseException:
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
@@ -157,6 +173,38 @@ class Database:
         """Release the file."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._claim:
+            self._claim.release()
+
+    def _demand_sure(self) -> None:
+        """After a COMMIT that has failed, open the database again: it may have the change or not.
+
+        Opening it makes either durable.  Otherwise a power cut could still change the answer.
+        """
+        if self._unsure:
+            self._demand_in_place()
+            self._open_again()
+            self._unsure = False
+
+    def _claimed(self, path: Path) -> Claim:
+        try:
+            return Claim(path)
+        except BlockingIOError:
+            raise self._in_use() from None
+        except OSError as error:
+            raise StorageError(rules.HMC_STORE_FILE, f"{path}: {error.strerror or error}") from None
+
+    def _settle(self, path: Path) -> None:
+        try:
+            settle_journal(path)
+        except BlockingIOError:
+            raise self._in_use() from None
+        except OSError as error:
+            message = f"{error.filename or path}: {error.strerror or error}"
+            raise StorageError(rules.HMC_STORE_WRITTEN, message) from None
 
     def _demand_in_place(self) -> None:
         if self._place and (lost := self._place.lost()):
@@ -203,6 +251,8 @@ class Database:
         sync_folder(path.parent)
 
     def _opened(self, path: Path | None, *, new: bool) -> sqlite3.Connection:
+        if path and not new:
+            self._settle(path)
         with self._translated():
             connection = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None)
         try:
@@ -255,6 +305,10 @@ class Database:
         message = f"{self._where} is damaged or foreign: {reason}; {advice}"
         return StorageError(rules.HMC_STORE_FILE, message, advised=True)
 
+    def _in_use(self) -> OperatorError:
+        message = f"another console uses {self._where}: stop it first"
+        return OperatorError(rules.HMC_STORE_OWNER, message, advised=True)
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """Return a block in which errors of SQLite become errors of rules."""
@@ -266,8 +320,7 @@ class Database:
             code = getattr(error, "sqlite_errorcode", _NO_CODE) & 0xFF
             # SQLite waits for no lock here (timeout 0), and only another console takes one.
             if code in _BUSY:
-                message = f"another console uses {self._where}: stop it first"
-                raise OperatorError(rules.HMC_STORE_OWNER, message, advised=True) from None
+                raise self._in_use() from None
             if code in _DAMAGED or any(each in str(error) for each in _ODD):
                 raise self._unusable(str(error)) from None
             message = (

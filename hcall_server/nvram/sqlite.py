@@ -25,11 +25,12 @@ from hcall_abi.later import of_later_release
 from hcall_abi.rules import storage as rules
 from hcall_server.files import refuse_link, sync_file, sync_folder
 from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
-from hcall_server.nvram.log import Claim, renew_log
+from hcall_server.nvram.log import renew_log
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.names import COMMIT
 from hcall_server.nvram.place import NvramFiles
 from hcall_server.nvram.seam import NvramError, NvramInUseError, PlaceCheck, Trouble
+from hcall_server.sqlite_lock import Claim
 
 APPLICATION_ID = 0x53504B53
 """``SPKS``, in the SQLite header: the file is our NVRAM."""
@@ -97,7 +98,7 @@ class SqliteNvram:
         make_private_file(path)
         demand_plain_companions(path)
         with contextlib.ExitStack() as undo:
-            self._claim = Claim(path)
+            self._claim = self._claimed()
             undo.callback(self._claim.release)
             copied = renew_log(path, self._log)
             with self._translated("corrupt", opening=True):
@@ -166,6 +167,14 @@ class SqliteNvram:
             self._connection.close()
         self.mark.close()
         self._claim.release()
+
+    def _claimed(self) -> Claim:
+        try:
+            return Claim(self._path)
+        except BlockingIOError:
+            raise NvramInUseError(str(self._path)) from None
+        except OSError as error:
+            raise unusable(self._path, error.strerror or str(error)) from None
 
     def _connected(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)

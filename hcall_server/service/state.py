@@ -17,6 +17,7 @@ Layout: spec/service.md#state.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import time
@@ -29,7 +30,7 @@ from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Components
 from hcall_server.data_channel.listeners import Listeners
-from hcall_server.files import InPlace, make_folder, refuse_link
+from hcall_server.files import InPlace, make_folder, refuse_link, sync_folder
 from hcall_server.keystore.store import Entropy
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.sqlite import SqliteNvram
@@ -130,6 +131,7 @@ class State:
         NVRAM on etcd that this server owns; None: it is in the folder.  Raises the errors of `SqliteNvram`
         and of `open_tpm`.  The caller closes NVRAM, and then the state.
         """
+        self._settle_card()
         card = AnchorCard(self.folder / ANCHOR_CARD)
         components = Components(card, open_tpms(self.folder, self._entropy, tpms))
         if etcd is None:
@@ -152,6 +154,18 @@ class State:
             worker=self._worker.started(),
             transport=self.listeners,
         )
+
+    def _settle_card(self) -> None:
+        """Make the entry of the anchor card durable.
+
+        A kill may have come between the last write of the card and the sync of its folder.  A power cut would
+        bring the older card back, after commits that rely on the newer one.
+        """
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                sync_folder(self.folder / ANCHOR_CARD)
+        except OSError as error:
+            raise trouble(error, self.folder) from None
 
     def _make_service_processor(self) -> None:
         try:

@@ -95,7 +95,7 @@ def test_sqlite_opens_the_copy(killed: Path) -> None:
 def test_a_start_after_a_stop_copies_nothing(killed: Path) -> None:
     """A usual start has no log, and does no more than look for one."""
     loaded(killed)
-    with copy_fails(errno.EIO), mock.patch.object(log, "_alone", side_effect=AssertionError):
+    with copy_fails(errno.EIO), mock.patch.object(log, "alone", side_effect=AssertionError):
         assert loaded(killed) == RECORDS
 
 

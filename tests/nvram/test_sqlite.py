@@ -184,6 +184,25 @@ def test_a_really_full_disk_loses_nothing(small_disk: Path) -> None:
         again.close()
 
 
+def test_a_start_after_a_kill_on_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    """R-23: A really full disk has no room for a copy of the log. The start works."""
+    nvram = SqliteNvram(tmp_path / "nvram.db")
+    nvram.commit({"large": BLOB})
+    for path in tmp_path.glob("nvram.db*"):
+        subprocess.run(["cp", path, small_disk], check=True)
+    nvram.close()
+    with full(small_disk):
+        again = SqliteNvram(small_disk / "nvram.db")
+        assert again.load() == {"large": BLOB}
+        assert not (small_disk / "nvram.db-wal.new").exists()
+        with pytest.raises(NvramError) as caught:
+            again.commit({"new": BLOB})
+        assert caught.value.kind == "full"
+    again.commit({"new": BLOB})
+    assert again.load() == {"large": BLOB, "new": BLOB}
+    again.close()
+
+
 def test_a_full_disk_at_the_first_start_is_named(small_disk: Path) -> None:
     """R-23: if a new NVRAM does not fit on the disk, the error says so. The next start makes it."""
     with full(small_disk), pytest.raises(NvramError, match=r"nvram\.db") as caught:

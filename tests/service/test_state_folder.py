@@ -84,6 +84,16 @@ def test_a_start_that_was_killed_is_made_up_for(tmp_path: Path, disk: Disk, dept
     assert {killed[-1], folder, folder / "lock"} <= disk.durable
 
 
+def test_a_card_that_was_written_before_a_kill_is_made_durable(tmp_path: Path, disk: Disk) -> None:
+    """R-21: A kill may have come between the last write of the card and its sync. A start makes up for it."""
+    folder = tmp_path / "state"
+    with assembled(folder, SETTINGS):
+        pass
+    disk.durable.clear()
+    with assembled(folder, SETTINGS):
+        assert folder / "anchor-card" / "anchor-card" in disk.durable
+
+
 def test_a_folder_that_may_not_be_read_is_synced_with_the_system(tmp_path: Path, monkeypatch) -> None:
     """R-21: A folder of mode 0300 can't be opened for fsync, so its whole file system is synced."""
     synced: list[bool] = []

@@ -11,9 +11,11 @@ from random import Random
 
 import pytest
 
+from hcall_server.console.database import Database
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import NvramError
 from hcall_server.nvram.sqlite import SqliteNvram
+from tests.soak.console_program import rows
 from tests.soak.crash_states import lay_out
 from tests.soak.disk import Disk
 from tests.soak.nth import ROOT
@@ -31,20 +33,21 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Story:
-    """Processes that use one NVRAM after the other, on a recorded disk."""
+    """Processes that use one NVRAM after the other, on a recorded disk; or one database of a console."""
 
-    def __init__(self, folder: Path, library: Path) -> None:
+    def __init__(self, folder: Path, library: Path, of: str = "nvram") -> None:
         self.folder, self.library = folder, library
+        self.program, self.name = f"tests.soak.{of}_program", f"{of}.sqlite"
         self.root, self.log = folder / "disk", folder / "recording"
         self.root.mkdir()
 
     def process(self, first: int, commits: int, end: str = "", accident: Accident = NOTHING) -> None:
         """Run a process. An accident may kill it or end it."""
-        program = [sys.executable, "-m", "tests.soak.nvram_program"]
-        given = map(str, (self.root / "nvram.sqlite", self.log, first, commits, end))
+        program = [sys.executable, "-m", self.program]
+        given = map(str, (self.root / self.name, self.log, first, commits, end))
         with recorded(self.library, self.root, self.log, accident):
             done = subprocess.run([*program, *given], cwd=ROOT, capture_output=True, text=True, check=False)
-        expected = {"die": -signal.SIGKILL, "spoil": 1, "spoil first": 1}.get(end, 0)
+        expected = {"die": -signal.SIGKILL, "spoil": 1}.get(end.partition(" ")[0], 0)
         assert done.returncode == expected or any(accident), done.stderr
 
     def crashes(self, seed: int, states: int = 15) -> Iterator[tuple[Path, int]]:
@@ -59,7 +62,7 @@ class Story:
                 folder = self.folder / f"crash {number} {state}"
                 folder.mkdir()
                 lay_out(disk.crash(), folder)
-                yield folder / "nvram.sqlite", confirmed
+                yield folder / self.name, confirmed
 
     def judge(self, seed: int) -> int:
         """Open NVRAM on crash states, and check that no confirmed number is lost; return the last one."""
@@ -173,6 +176,26 @@ def test_the_mark_turns_to_a_slot_after_a_failed_sync(soak_folder: Path, library
     story = Story(soak_folder, library)
     story.process(1, 6, "mark often", Accident(fail_sync=3))
     story.judge_mark(3)
+
+
+@pytest.mark.parametrize("end,seed", [("die 1", 1), ("die 4", 1), ("spoil 1", 1), ("spoil 4", 2)])
+def test_a_console_makes_durable_what_it_has_read(
+    soak_folder: Path, library: Path, end: str, seed: int
+) -> None:
+    """R-21: Before a console answers from changes that it has read, it makes them durable.
+
+    Found: the last sync of a change ends its journal. A kill came in its place, or it failed. The next
+    console read the change, and after a power cut the journal on the disk undid it.
+    """
+    story = Story(soak_folder, library, "console")
+    story.process(1, 2, "close")
+    story.process(3, 1, end)
+    story.process(4, 0)
+    for path, confirmed in story.crashes(seed, 4):
+        database = Database(path)
+        found = rows(database)
+        database.close()
+        assert found >= confirmed, f"{found} is there, and {confirmed} was confirmed"
 
 
 def test_a_commit_that_fails_right_after_its_begin(tmp_path: Path) -> None:
