@@ -78,15 +78,21 @@ class Members:
         raise AssertionError(f"{endpoint} is not healthy: see the logs in {self._folder}")
 
     def leader(self) -> int:
-        """Return the number of the leader."""
+        """Return the number of the leader; wait while there is none."""
+        until = time.monotonic() + 20
         with httpx.Client(trust_env=False, timeout=1) as client:
-            for number, process in self._processes.items():
-                if process.poll() is None:
-                    url = f"{self.endpoints[number]}/v3/maintenance/status"
-                    status = client.post(url, content="{}").json()
-                    if status.get("leader") == status["header"]["member_id"]:
+            while time.monotonic() < until:
+                for number, process in self._processes.items():
+                    if process.poll() is None and self._leads(client, number):
                         return number
-        raise AssertionError("no leader")
+        raise AssertionError(f"no leader: see the logs in {self._folder}")
+
+    def _leads(self, client: httpx.Client, number: int) -> bool:
+        try:
+            status = client.post(f"{self.endpoints[number]}/v3/maintenance/status", content="{}").json()
+            return bool(status["leader"] == status["header"]["member_id"])
+        except (httpx.HTTPError, ValueError, KeyError):
+            return False
 
     def kill(self, number: int) -> None:
         """Kill a member, as a power cut does."""

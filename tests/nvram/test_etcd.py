@@ -153,7 +153,7 @@ def _takes_over(three: Members) -> EtcdNvram:
 
 @pytest.mark.slow
 def test_accidents_of_members_and_owners_break_no_promise(three: Members) -> None:
-    """R-21, R-22: six servers own three systems in turns; each accident of members and owners happens once.
+    """R-21, R-22: six servers own three systems in turns; each accident happens once.
 
     The judge of tests/nvram/etcd_history.py reads hundreds of commits.
     """

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from swpks.testing.simulation import simulate
 from tests.migration_processes.disks import FAULTS
+from tests.nvram import etcd_attack
+from tests.nvram.etcd_members import Members
 from tests.soak import boot_loader_page as page_about_boot_loaders
 from tests.soak import judges, nth
 from tests.soak import kernel_page as page_about_kernels
@@ -31,6 +33,7 @@ from tests.soak.scenario import Scenario
 Figures = dict[str, int]
 AT_ONCE = os.cpu_count() or 1
 KILLS, STATES, ROUNDS, SEEDS = 800, 30_000, 15_000, 10_000
+ETCD_ROUNDS = 60
 STATES_OF_A_RECORDING = 1000
 LIVES = 8
 MIGRATIONS = 240
@@ -169,6 +172,21 @@ def migration_disks(place: Place) -> Figures:
     return dict(counts)
 
 
+def etcd(place: Place) -> Figures:
+    """Let members of etcd and owners of NVRAM have accidents, in rounds with new systems."""
+    members = Members(place.folder / "etcd", 3)
+    rounds = place.amount(ETCD_ROUNDS)
+    figures = Counter[str]()
+    try:
+        members.ready()
+        for number in range(rounds):
+            chance = Random(f"{place.seed} {number}")
+            figures.update(etcd_attack.attack(members, chance, f"round/{number}"))
+    finally:
+        members.close()
+    return {"rounds": rounds, **figures}
+
+
 def conformance(place: Place) -> Figures:
     """Judge every level by every case, and every wrong server by all chapters. The seed has no effect."""
     return judges.all_levels() | judges.all_chapters(place.scale)
@@ -203,6 +221,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "boot-loader-page": boot_loader_page,
     "conformance": conformance,
     "boot-chain": boot_chain,
+    "etcd": etcd,
 }
 
 
