@@ -25,7 +25,9 @@ UNITS = ROOT / "contrib" / "systemd"
 INSTALLED = "/opt/swpks/bin/swpks"
 SERVICE = (UNITS / "swpks.service").read_text("utf-8")
 SOCKETS = ("swpks.socket", "swpks-control.socket")
-UNDER_UNIT = [sys.executable, str(Path(__file__).with_name("under_unit.py")), str(UNITS / "swpks.service")]
+CLUSTER = (UNITS / "swpks-cluster.service").read_text("utf-8")
+UNDER = [sys.executable, str(Path(__file__).with_name("under_unit.py"))]
+UNDER_UNIT = [*UNDER, str(UNITS / "swpks.service")]
 OS = swpks.Authorization(3)
 KEY = b"label"
 
@@ -79,6 +81,26 @@ def test_the_service_is_hardened(units: Path) -> None:
     )
     service.write_text(bare.replace(INSTALLED, sys.executable), "utf-8")
     assert analyze("security", "--offline=true", "--threshold=50", "--no-pager", service).returncode != 0
+
+
+def test_the_service_of_a_cluster_is_hardened_as_well(units: Path) -> None:
+    """R-85: it has each setting of the plain service, except those that take the network away."""
+    done = analyze(
+        "security", "--offline=true", "--threshold=20", "--no-pager", units / "swpks-cluster.service"
+    )
+    assert done.returncode == 0, done.stdout
+    hardening = SERVICE.partition("# Files:")[2].partition("[Install]")[0]
+    own = set(CLUSTER.splitlines())
+    missing = {line for line in hardening.splitlines()[1:] if line and line[0] != "#"} - own
+    assert missing == {"RestrictAddressFamilies=AF_UNIX", "IPAddressDeny=any"}
+
+
+def test_a_boot_does_not_wait_for_a_standby() -> None:
+    """R-85: the start of a standby has no time-out, and comes after the target that wants it."""
+    assert value(CLUSTER, "Type") == "notify"
+    assert value(CLUSTER, "TimeoutStartSec") == "infinity"
+    assert value(CLUSTER, "WantedBy") in value(CLUSTER, "After").split()
+    assert value(CLUSTER, "ExecStart").endswith(" --standby")
 
 
 def test_each_socket_has_its_name_and_is_private() -> None:
@@ -176,3 +198,29 @@ def test_a_first_connection_starts_the_server(tmp_path: Path) -> None:
             assert process.returncode == 0, log
     assert '"level": "error"' not in log
     assert paths["lpar1"].exists()  # systemd has made it, so the server does not remove it
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_a_standby_under_the_unit_of_a_cluster(tmp_path: Path) -> None:
+    """R-85: it reaches the network, systemd learns why it waits, and a stop of it is no failure."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()[1]
+    (tmp_path / "cluster.toml").write_text(f'nvram = "etcd:127.0.0.1:{closed}"\n')
+    words = value(CLUSTER, "ExecStart").replace("/var/lib/swpks", str(tmp_path / "state"))
+    words = words.replace("/etc/swpks", str(tmp_path))
+    command = [*UNDER, str(UNITS / "swpks-cluster.service"), sys.executable, "-m", "swpks"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        standby = subprocess.Popen([*command, *shlex.split(words)[1:]], env=environment, cwd=ROOT)
+        try:
+            told = manager.recv(1000)
+            assert told.startswith(b"STATUS=waiting: ")
+            assert b"Connection refused" in told
+            standby.terminate()
+            assert standby.wait(20) == 0
+        finally:
+            standby.kill()
+            standby.wait()

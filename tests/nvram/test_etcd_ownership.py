@@ -17,6 +17,8 @@ from hcall_server.nvram import NvramError, NvramInUseError
 from hcall_server.nvram.etcd.chain import Chain, ChainState, EtcdKeys
 from hcall_server.nvram.etcd.lease import LeaseKeeper
 from hcall_server.nvram.etcd.nvram import PAGE
+from hcall_server.nvram.etcd.place import EtcdTls
+from hcall_server.nvram.etcd.tls import client_context
 from hcall_server.nvram.etcd.transport import EtcdCluster, connected
 from hcall_server.nvram.etcd.wire import COMPACTION, KEEP, RANGE, EtcdHeader, KeepAnswer, TxnAnswer
 from tests.certificates import Authority
@@ -98,16 +100,17 @@ def test_a_member_is_reached_by_tls(tmp_path: Path) -> None:
     context.load_cert_chain(files.cert, files.key)
     context.load_verify_locations(files.ca)
     context.verify_mode = ssl.CERT_REQUIRED
+    own_context = client_context(EtcdTls(files.ca, own.cert, own.key))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        cluster = EtcdCluster([url], connected(files.ca, own.cert, own.key, attempt=5))
+        cluster = EtcdCluster([url], connected(own_context, attempt=5))
         member = threading.Thread(target=_answer, args=(listener, context, 1 << 20))
         member.start()
         try:
             assert cluster.ask(KEEP, bytes(1 << 20), KeepAnswer).result.TTL == 6
             cluster.close()
             member.join(10)
-            slow = EtcdCluster([url], connected(files.ca, own.cert, own.key, attempt=0.1))
+            slow = EtcdCluster([url], connected(own_context, attempt=0.1))
             with pytest.raises(NvramError, match="no member of etcd has answered"):
                 slow.ask(KEEP, b"{}", KeepAnswer)
             slow.close()

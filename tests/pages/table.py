@@ -87,6 +87,7 @@ _OWN = "From your own code"
 _README = "tests/pages/test_readme.py"
 _COMPATIBILITY = "docs/compatibility.md"
 _UPGRADE = "tests/pages/test_compatibility_page.py::test_an_upgrade_and_a_step_back"
+_CLUSTER = "tests/pages/test_cluster_page.py::test_a_take_over_step_by_step"
 _KERNEL = "docs/kernel.md"
 _LOADER = "docs/boot-loader.md"
 _CHAIN = "tests/pages/test_boot_loader_page.py::test_a_good_boot_and_a_refusal"
@@ -104,6 +105,8 @@ ELSEWHERE = (
     Elsewhere("README.md", "Another server or client", "", f"{_README}::test_the_verdict_is_that_of_a_run"),
     Elsewhere(_COMPATIBILITY, "An upgrade", "", _UPGRADE),
     Elsewhere(_COMPATIBILITY, "A step back", "", _UPGRADE),
+    Elsewhere("docs/cluster.md", "*", "", _CLUSTER),
+    Elsewhere("docs/cluster.md", "*", "python", _CLUSTER),
     Elsewhere(
         _KERNEL, "Five minutes: a stock kernel", "",
         "tests/qemu/test_recipe.py::test_the_recipe_boots_and_prints_what_the_page_shows",

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 
@@ -70,7 +71,7 @@ class _TimedStream:
             try:
                 view = view[sock.send(view) :]
             except OSError as error:
-                raise httpx.WriteError(str(error) or type(error).__name__) from None
+                _raise_broken(sock, error)
 
     def close(self) -> None:
         """Close the connection."""
@@ -86,3 +87,20 @@ class _TimedStream:
     def get_extra_info(self, info: str) -> Any:
         """Return a fact about the connection."""
         return self._inner.get_extra_info(info)
+
+
+def _raise_broken(sock: socket.socket, error: OSError) -> NoReturn:
+    """Raise httpx.WriteError for a failed write; its context is the alert of a TLS peer, if there is one."""
+    # In TLS 1.3 a peer refuses a client's certificate after the handshake.  So a write meets the closed
+    # connection, and the reason still waits to be read.
+    try:
+        if isinstance(sock, ssl.SSLSocket):
+            sock.settimeout(0)
+            sock.recv(1)
+    except (ssl.SSLWantReadError, ssl.SSLEOFError):
+        pass
+    except ssl.SSLError as alert:
+        raise httpx.WriteError(str(alert)) from alert
+    except OSError:
+        pass
+    raise httpx.WriteError(str(error) or type(error).__name__) from None

@@ -17,13 +17,12 @@ import socket
 import time
 from collections.abc import Callable
 
-from hcall_abi.errors import OperatorError
-from hcall_abi.rules import cluster as rules
 from hcall_server.nvram.etcd import wire
 from hcall_server.nvram.etcd.chain import EtcdKeys
 from hcall_server.nvram.etcd.lease import BEATS, Lease, LeaseKeeper
 from hcall_server.nvram.etcd.nvram import EtcdNvram
 from hcall_server.nvram.etcd.place import EtcdPlace
+from hcall_server.nvram.etcd.tls import client_context
 from hcall_server.nvram.etcd.transport import ATTEMPT, EtcdCluster, connected
 from hcall_server.nvram.seam import Mark, NvramError, NvramInUseError
 
@@ -46,7 +45,8 @@ class Taking:
         self._keys = EtcdKeys(place.prefix)
         self._mark = mark
         self._on_lost = on_lost
-        self._asking = _cluster(place)
+        self._context = client_context(place.tls) if place.tls else None
+        self._asking = self._cluster()
 
     def __repr__(self) -> str:
         return f"Taking({self.prefix!r})"
@@ -60,7 +60,7 @@ class Taking:
         self.holder = wire.printable(found.value.decode("utf-8", "replace")) if found else ""
         if found is not None:
             return None
-        cluster, keeping = _cluster(self._place), _cluster(self._place)
+        cluster, keeping = self._cluster(), self._cluster()
         lease = Lease(keeping, time.monotonic, self._place.lease)
         nvram = EtcdNvram(cluster, self._keys, _owner(), lease, self._mark)
         try:
@@ -80,18 +80,10 @@ class Taking:
         """Close the connections of the search; NVRAM that `attempt` has returned has others."""
         self._asking.close()
 
-
-def _cluster(place: EtcdPlace) -> EtcdCluster:
-    # An attempt at one member must be short beside the lease, so that a keep-alive can try all of them.
-    attempt = min(ATTEMPT, place.lease / BEATS)
-    if place.tls is None:
-        return EtcdCluster(place.endpoints, connected(attempt=attempt))
-    try:
-        return EtcdCluster(place.endpoints, connected(*place.tls, attempt))
-    except OSError as error:  # ssl.SSLError is one
-        reason = error.strerror or str(error)
-        named = ", ".join(str(each) for each in place.tls if each)
-        raise OperatorError(rules.NVRAM_TLS, f"{error.filename or named}: {reason}") from None
+    def _cluster(self) -> EtcdCluster:
+        # An attempt at one member must be short beside the lease, so that a keep-alive can try all of them.
+        attempt = min(ATTEMPT, self._place.lease / BEATS)
+        return EtcdCluster(self._place.endpoints, connected(self._context, attempt))
 
 
 def _owner() -> bytes:

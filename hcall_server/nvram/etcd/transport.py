@@ -18,7 +18,6 @@ import math
 import ssl
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -26,6 +25,7 @@ import httpx
 from hcall_abi.rules import storage as rules
 from hcall_server.nvram.etcd import wire
 from hcall_server.nvram.etcd.deadlines import TotalTimeouts
+from hcall_server.nvram.etcd.tls import tls_cause
 from hcall_server.nvram.etcd.wire import AnswerFormError, ErrorAnswer
 from hcall_server.nvram.seam import NvramError
 
@@ -71,7 +71,9 @@ class EtcdCluster:
                 self._endpoints.remove(endpoint)
                 self._endpoints.append(endpoint)
         message = f"NVRAM: no member of etcd has answered ({'; '.join(reasons)})"
-        raise NvramError("io", f"{message}: start a majority of the members", rules.NVRAM_REACHED)
+        raise NvramError(
+            "io", f"{message}: start a majority of the members, or cure the reason", rules.NVRAM_REACHED
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -83,7 +85,7 @@ class EtcdCluster:
             with self._client.stream("POST", endpoint + path, content=body, timeout=seconds) as response:
                 answer = _read(response)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise _NoAnswerError(_cause(error)) from None
+            raise _NoAnswerError(_cause(endpoint, error)) from None
         try:
             if response.status_code == httpx.codes.OK:
                 return wire.parsed(answer, form)
@@ -96,19 +98,11 @@ class EtcdCluster:
         raise _refusal(endpoint, refused)
 
 
-def connected(
-    ca: Path | None = None, cert: Path | None = None, key: Path | None = None, attempt: float = ATTEMPT
-) -> httpx.Client:
-    """Return a client; with `ca` it checks the members' certificates, with `cert` and `key` it has its own.
-
-    OSError or ssl.SSLError if a file can't be used.
-    """
-    # The authorities of the system are not used: an etcd cluster has its own.
-    context = ssl.create_default_context(cafile=str(ca)) if ca else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if cert:
-        context.load_cert_chain(cert, key)
+def connected(context: ssl.SSLContext | None = None, attempt: float = ATTEMPT) -> httpx.Client:
+    """Return a client; `context` is that of https (`tls`)."""
+    # Without a context of its own, httpx would load the authorities of the system.
+    transport = TotalTimeouts(context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     # trust_env: a proxy of the environment must not carry NVRAM.
-    transport = TotalTimeouts(context)
     return httpx.Client(transport=transport, timeout=attempt, trust_env=False, follow_redirects=False)
 
 
@@ -136,6 +130,9 @@ def _refusal(endpoint: str, refused: ErrorAnswer) -> NvramError:
     return NvramError("io", text, rules.NVRAM_COMMIT)
 
 
-def _cause(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _cause(endpoint: str, error: BaseException) -> str:
+    if reason := tls_cause(error):
+        return reason
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    ended = isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
+    return f"{text}; does this member serve https?" if ended and endpoint.startswith("http:") else text

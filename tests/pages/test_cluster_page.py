@@ -1,0 +1,55 @@
+"""docs/cluster.md is true: three members, two servers, a take-over, a client, and TLS to etcd."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from tests.debian.reporting import needed
+from tests.nvram.etcd_members import free_ports
+from tests.pages.ends import repository, with_end
+from tests.pages.page_blocks import PageBlocks
+from tests.pages.sessions import follow
+from tests.spec.markdown import Session
+
+_PORT = re.compile(r"(?<=:)[1-9]\d{4}\b|(?<=\"127\.0\.0\.1\", )\d{5}")
+"""A port of the page.  The test takes free ones: those of the page may be in use on this machine."""
+
+
+class FreePorts:
+    """Free ports in the place of those of the page, each the same at all its places."""
+
+    def __init__(self, texts: list[str]) -> None:
+        shown = sorted({port for text in texts for port in _PORT.findall(text)})
+        self._ports = dict(zip(shown, map(str, free_ports(len(shown))), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def changed(self, text: str) -> str:
+        """Return the text with the free ports."""
+        return _PORT.sub(lambda found: self._ports[found[0]], text)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.usefixtures("not_measured")
+def test_a_take_over_step_by_step(
+    tmp_path_factory: pytest.TempPathFactory, page_blocks: PageBlocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-85: the commands of the page run in order, and print what it shows. No process is left."""
+    needed("etcd", shutil.which("etcd"))
+    steps, (program,) = page_blocks.session(), page_blocks.programs()
+    ports = FreePorts([*steps.commands, program])
+    assert len(ports) == 10
+    work = tmp_path_factory.mktemp("c")  # the path of a socket has to be short
+    monkeypatch.setenv("TMPDIR", str(work))
+    place = repository(work / "r")
+    (place / "find.py").write_text(ports.changed(program))
+    commands, shown = map(ports.changed, steps.commands), map(ports.changed, steps.shown)
+    steps = Session(list(commands), steps.guest, steps.output, list(shown), steps.typed)
+    # The reader saves the program in the folder of the page.
+    steps.commands[1] += f"; cp {place / 'find.py'} ."
+    follow(place, with_end(steps, "", ""))
