@@ -122,3 +122,8 @@ def _shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except (OSError, ValueError):
         return str(path)
+
+
+def nvram_on_etcd(state: Path) -> bool:
+    """Return whether the server of a state has had its NVRAM on etcd: the high-water mark of it is there."""
+    return (state / "service-processor" / "nvram.etcd-mark").exists()

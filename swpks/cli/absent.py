@@ -30,6 +30,7 @@ def _advice(state: Path, path: Path) -> str:
     from hcall_server.folders import (
         FolderKind,
         kind_of,
+        nvram_on_etcd,
         question_of,
         refusal_inside,
     )  # most commands reach their server
@@ -41,7 +42,8 @@ def _advice(state: Path, path: Path) -> str:
         return f"; {state} is a console's store: {right}"
     start = f"start one: swpks serve --state {quoted}"
     if kind is FolderKind.STATE:
-        return f"; {start}"
+        waits = "a standby serves when it owns NVRAM on etcd, see its log; or "
+        return f"; {waits}{start} --nvram ..." if nvram_on_etcd(state) else f"; {start}"
     question = question_of(state)
     if not state.exists():
         # A server refuses to make a state inside of another folder of ours.

@@ -80,6 +80,16 @@ def test_a_command_with_a_wrong_state(
 
 
 @pytest.mark.usefixtures("here")
+def test_a_command_for_a_standby(capsys: pytest.CaptureFixture[str]) -> None:
+    """R-85: a standby has no socket yet; the error says so, and names the option of a start."""
+    Path("state/service-processor/nvram.etcd-mark").touch()
+    assert main(["hmc", "status", "--state", "state"]) == 3
+    told = capsys.readouterr().err
+    assert "; a standby serves when it owns NVRAM on etcd, see its log; or start one: swpks serve " in told
+    assert "--state state --nvram ... [" in told
+
+
+@pytest.mark.usefixtures("here")
 def test_a_command_with_a_socket_as_the_state(capsys: pytest.CaptureFixture[str]) -> None:
     """For a file in the folder `run`, the error names the state."""
     Path("state/run/lpar1.sock").touch()
