@@ -90,11 +90,17 @@ ROOMS: dict[str, set[str]] = {
     "swpks.cli.hmc_serve": _server("failpoints", "console", "process")
     | {"hcall_client", "swpks.cli.streams", "swpks.hmc"},
     "swpks.cli.hmc_sshd": _server("process") | {"swpks.cli.streams", "swpks.hmc.sshd"},
-    "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
-    "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.refusals", "swpks.cli.streams", "swpks.cli.where"}
+    "swpks.cli.nvram_options": {"hcall_server.nvram.etcd", "hcall_server.service"},
+    "swpks.cli.serve": {"hcall_server", "swpks.cli.nvram_options", "swpks.cli.streams", "swpks.cli.where"}
+    | _ABI,
+    "swpks.cli.asmi": {
+        *("hcall_server.service", "swpks.cli.nvram_options", "swpks.cli.refusals", "swpks.cli.streams"),
+        "swpks.cli.where",
+    }
     | _ABI,
     "swpks.cli.snapshot": {
-        *("hcall_client", "hcall_server.service", "swpks.cli.passphrases", "swpks.cli.refusals"),
+        *("hcall_client", "hcall_server.service", "swpks.cli.nvram_options", "swpks.cli.passphrases"),
+        "swpks.cli.refusals",
         *("swpks.cli.snapshot_output", "swpks.cli.snapshot_outside", "swpks.cli.streams", "swpks.cli.where"),
     }
     | _ABI,

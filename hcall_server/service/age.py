@@ -33,6 +33,11 @@ _ON_PURPOSE = (
     "on purpose: later changes are lost then"
 )
 """The remedies for records that are older than the last confirmed ones, or may be."""
+_ON_PURPOSE_ON_ETCD = (
+    "is this the right cluster and --nvram-prefix?  Start with --accept-older if etcd was restored, or the "
+    "system was erased through another folder, on purpose: later changes are lost then"
+)
+"""The same for records on etcd, where a newer copy of a folder does not help."""
 
 
 class Age(NamedTuple):
@@ -68,10 +73,12 @@ class AgeCheck:
 
         if any(old_marked(slot) != 0 for slot in written):
             reason = "it is empty, but its high-water mark says that there were commits"
+            advice = "put NVRAM and its mark back together"
             if self._nvram.always_newest:
                 reason += " (is --nvram-prefix right?)"
+                advice = "name the right cluster and prefix, repeat an asmi command that was ended"
             way = "or begin with an empty one: swpks hmc replace service-processor --state DIR"
-            _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together, {way}")
+            _refuse(rules.NVRAM_AGE, f"{reason}: {advice}, {way}")
 
     def of_level_1(self) -> int:
         """Return how many IPL counts the records of sealed level 1 may lack.
@@ -122,13 +129,17 @@ class AgeCheck:
         """Return by how many commits `found` is below the mark."""
         if noted > found and not self._accepted:
             reason = f"its last commit is {found}, but {noted} was confirmed: it is damaged or an older copy"
-            _refuse(rules.NVRAM_AGE, f"{reason}; {_ON_PURPOSE}")
+            _refuse(rules.NVRAM_AGE, f"{reason}; {self._on_purpose}")
         return max(noted - found, 0)
 
     def _unknown(self, rule: Rule, reason: str) -> int:
         if not self._accepted:
-            _refuse(rule, f"{reason}; {_ON_PURPOSE}")
+            _refuse(rule, f"{reason}; {self._on_purpose}")
         return UNKNOWN_COMMITS
+
+    @property
+    def _on_purpose(self) -> str:
+        return _ON_PURPOSE_ON_ETCD if self._nvram.always_newest else _ON_PURPOSE
 
 
 def _refuse(rule: Rule, reason: str) -> NoReturn:

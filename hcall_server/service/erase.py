@@ -1,6 +1,6 @@
 """Secure erase of a powered-off system: Clear All, and Reset server firmware settings (spec/erase.md).
 
-The caller holds the lock of the state, and has proven presence.
+The caller holds the lock of the state, owns NVRAM on etcd, and has proven presence.
 """
 
 # Secure erase
@@ -30,12 +30,15 @@ The caller holds the lock of the state, and has proven presence.
 # whole, or not at all.  Removing records one by one, and the high-water mark after them, would leave NVRAM
 # that looks damaged.  The folder is then overwritten and removed.  If a kill prevents that, the next start
 # or the next call does it.
+#
+# With NVRAM on etcd, one transaction removes all records before that rename.  `erase_nvram` has both back
+# ends, and the reasons for that order.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from hcall_abi.errors import StorageError
@@ -49,20 +52,18 @@ from hcall_server.components.tpm.kinds import EMBEDDED
 from hcall_server.files import destroy, overwritten_after, sync_folder
 from hcall_server.nvram.names import SYSTEM, TRUSTED_KEY, wrapped_name
 from hcall_server.nvram.seam import NvramError
-from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
 from hcall_server.sealing import CommitAuthority, Sealer, SystemRecord, seal_system
 from hcall_server.service.entropy import checked
+from hcall_server.service.erase_nvram import ErasedNvram, NvramInFolder
 from hcall_server.service.key_copies import WRAPPED, read_copies
 from hcall_server.service.key_repair import demand_stored, wrap, write_card
 from hcall_server.service.layout import (
     ANCHOR_CARD,
     REMOVED,
-    SERVICE_PROCESSOR,
     TRACES,
     finish_wipe,
     make_service_processor,
-    nvram_path,
     take_away,
 )
 from hcall_server.service.snapshot_places import destroy_snapshots, kept_snapshots
@@ -82,8 +83,12 @@ def _no_way_back(folder: Path) -> tuple[str, str]:
     )
 
 
-def losses(folder: Path, action: str) -> list[str]:
+def losses(folder: Path, action: str, nvram: ErasedNvram | None = None) -> list[str]:
     """Return what an action destroys, one text for each loss.  SwpksError if the action is refused now."""
+    more = []
+    if nvram:
+        nvram.demand_own(os.urandom, clearing=action == "clear-all")
+        more = nvram.losses()
     removed = f"parts that were taken out, in {folder / REMOVED}"
     if action == "reset-settings":
         lost = [
@@ -91,7 +96,7 @@ def losses(folder: Path, action: str) -> list[str]:
             "the system's name, firmware level and PKS total",
         ]
         lost += kept_snapshots(folder)
-        return [*lost, "all access keys", removed] if _held(folder).reset_pending else lost
+        return [*lost, *(["all access keys", removed] if _held(folder).reset_pending else []), *more]
     return [
         "the PKS root key, in all its copies: no partition's keystore opens any more",
         "the trusted system key: copies on the console open only with an operator's file of that key",
@@ -99,24 +104,26 @@ def losses(folder: Path, action: str) -> list[str]:
         removed,
         *([f"the traces in {folder / TRACES}"] if (folder / TRACES).exists() else []),
         *kept_snapshots(folder),
+        *more,
     ]
 
 
-def clear_all(folder: Path, entropy: Entropy) -> str:
+def clear_all(folder: Path, entropy: Entropy, nvram: ErasedNvram | None = None) -> str:
     """Destroy the root key and the trusted system key.  Make a new root key.  Return the text to print.
 
-    Until `reset_settings` the system serves nothing.  Raises SwpksError; a second call finishes the first.
+    Until `reset_settings` the system serves nothing.  `nvram` is that of the folder if it is None.  Raises
+    SwpksError; a second call finishes the first.
     """
-    return _translated(folder, lambda: _clear_all(folder, checked(entropy)))
+    return _translated(folder, lambda: _clear_all(nvram or NvramInFolder(folder), checked(entropy)))
 
 
-def reset_settings(folder: Path, entropy: Entropy) -> str:
+def reset_settings(folder: Path, entropy: Entropy, nvram: ErasedNvram | None = None) -> str:
     """Wipe all records in NVRAM; return the text to print.
 
     After Clear All the result is a new, empty system.  Without Clear All the next start is in the state
-    Recovery.  Raises SwpksError; a second call finishes the first.
+    Recovery.  `nvram` is as in `clear_all`.  Raises SwpksError; a second call finishes the first.
     """
-    return _translated(folder, lambda: _reset_settings(folder, checked(entropy)))
+    return _translated(folder, lambda: _reset_settings(nvram or NvramInFolder(folder), checked(entropy)))
 
 
 def _translated(folder: Path, erase: Callable[[], str]) -> str:
@@ -126,58 +133,65 @@ def _translated(folder: Path, erase: Callable[[], str]) -> str:
         raise scarcity_of(error) or trouble(error, folder) from None
 
 
-def _clear_all(folder: Path, entropy: Entropy) -> str:
+def _clear_all(nvram: ErasedNvram, entropy: Entropy) -> str:
+    folder = nvram.folder
     make_service_processor(folder)
+    nvram.demand_own(entropy, clearing=True)
     card, tpms = AnchorCard(folder / ANCHOR_CARD), open_tpms(folder, entropy)
-    known = _system_id(folder, card, tpms)
+    known = _system_id(nvram, card, tpms)
     identity = SystemIdentity(known or entropy(SYSTEM_ID_SIZE), entropy(ROOT_KEY_SIZE))
     # a write of the card that was killed may have left this file
     destroy(folder / ANCHOR_CARD / f"{ANCHOR_CARD}.new")
     with overwritten_after(folder / ANCHOR_CARD / ANCHOR_CARD):
         write_card(card, Card(identity, reset_pending=True))
     _destroy_seeds(folder, tpms)
-    notes = _replace_wrapped(folder, tpms, identity)
+    notes = _replace_wrapped(nvram, tpms, identity)
     _destroy_removed(folder)
     _destroy_traces(folder)
     destroy_snapshots(folder)
     if known is None:
         notes.append("No part held the system id: the system has a new one, and a new serial number.")
     done = ["The old root key is destroyed, and a new one is made.", *_no_way_back(folder), *notes]
+    done += nvram.remains(key_kept=False)
     return "\n".join([*done, "Now run reset-settings: until then the system serves nothing."])
 
 
-def _reset_settings(folder: Path, entropy: Entropy) -> str:
+def _reset_settings(nvram: ErasedNvram, entropy: Entropy) -> str:
+    folder = nvram.folder
     make_service_processor(folder)
     held = _held(folder)
+    nvram.demand_own(entropy, clearing=False)
     # The snapshots go first.  After a kill between the two, the next start would finish the wipe of NVRAM,
     # and would not know that snapshots were meant too.
     destroy_snapshots(folder)
-    take_away(folder / SERVICE_PROCESSOR, folder)
+    nvram.wipe()
     if not held.reset_pending:
         finish_wipe(folder)
         text = "All PKS data are wiped.  The root key is kept, so the next start is in the state Recovery."
         command = f"swpks hmc recover --give-up --state {shlex.quote(str(folder))}"
-        return f"{text}\nRestore the stores from the console, or give them up: `{command}`."
-    notes = _begin_again(folder, held, entropy)
+        way = f"Restore the stores from the console, or give them up: `{command}`."
+        return "\n".join([text, way, *nvram.remains(key_kept=True)])
+    notes = _begin_again(nvram, held, entropy)
     text = "All PKS data are wiped.  The next start is that of a new, empty system."
-    return "\n".join([text, *_no_way_back(folder), *notes])
+    return "\n".join([text, *_no_way_back(folder), *notes, *nvram.remains(key_kept=False)])
 
 
-def _begin_again(folder: Path, held: Card, entropy: Entropy) -> list[str]:
+def _begin_again(nvram: ErasedNvram, held: Card, entropy: Entropy) -> list[str]:
     """Make the records of a new system in one commit, and then remove the card's mark.
 
     The seeds are destroyed here as well: a Clear All that was killed may have left the old ones.
     """
+    folder = nvram.folder
     make_service_processor(folder)
     tpms = open_tpms(folder, entropy)
     _destroy_seeds(folder, tpms)
     wrapped, notes = _wrapped(tpms, held.identity)
     first = SystemRecord(DEFAULT_LEVEL.name, DEFAULT_LEVEL.system_total_kbytes)
-    with closing(SqliteNvram(nvram_path(folder))) as nvram:
+    with nvram.opened() as opened:
         sealer = Sealer(held.identity, entropy)
-        commits = Commits(nvram, CommitAuthority(held.identity.root_key))
+        commits = Commits(opened, CommitAuthority(held.identity.root_key))
         commits.make({**wrapped, SYSTEM: seal_system(sealer, first)})
-        demand_stored(nvram, wrapped)
+        demand_stored(opened, wrapped)
     _destroy_removed(folder)
     _wipe_access_keys(folder / "access-keys")
     finish_wipe(folder)
@@ -185,19 +199,20 @@ def _begin_again(folder: Path, held: Card, entropy: Entropy) -> list[str]:
     return notes
 
 
-def _replace_wrapped(folder: Path, tpms: tuple[Tpm, ...], identity: SystemIdentity) -> list[str]:
+def _replace_wrapped(nvram: ErasedNvram, tpms: tuple[Tpm, ...], identity: SystemIdentity) -> list[str]:
     """Replace all wrapped copies, and remove the trusted system key; return notes for the operator."""
     wrapped, notes = _wrapped(tpms, identity)
     try:
-        with closing(SqliteNvram(nvram_path(folder))) as nvram:
-            gone = dict.fromkeys((WRAPPED | {TRUSTED_KEY}) & nvram.load().keys())
-            nvram.commit({**gone, **wrapped})
-            demand_stored(nvram, wrapped)
+        with nvram.opened() as opened:
+            gone = dict.fromkeys((WRAPPED | {TRUSTED_KEY}) & opened.load().keys())
+            opened.commit({**gone, **wrapped})
+            demand_stored(opened, wrapped)
+            nvram.drop_history()
     except NvramError as error:
         if error.kind != "corrupt":
             raise
-        take_away(folder / SERVICE_PROCESSOR, folder)
-        finish_wipe(folder)
+        nvram.wipe()
+        finish_wipe(nvram.folder)
         notes.append("NVRAM was damaged, and is removed.")
     return notes
 
@@ -217,7 +232,7 @@ def _wrapped(tpms: tuple[Tpm, ...], identity: SystemIdentity) -> tuple[dict[str,
     return made, notes
 
 
-def _system_id(folder: Path, card: AnchorCard, tpms: tuple[Tpm, ...]) -> bytes | None:
+def _system_id(nvram: ErasedNvram, card: AnchorCard, tpms: tuple[Tpm, ...]) -> bytes | None:
     """Return the system id of the card, or of a wrapped copy; None if none is readable."""
     try:
         held = card.read()
@@ -226,9 +241,11 @@ def _system_id(folder: Path, card: AnchorCard, tpms: tuple[Tpm, ...]) -> bytes |
     except StorageError:
         pass  # the card is damaged; the wrapped copies have the id too
     try:
-        with closing(SqliteNvram(nvram_path(folder))) as nvram:
-            found = read_copies(Components(card, tpms), nvram.load()).candidate
-    except NvramError:
+        with nvram.opened() as opened:
+            found = read_copies(Components(card, tpms), opened.load()).candidate
+    except NvramError as error:
+        if error.kind != "corrupt":
+            raise  # a second call may read the id; the system must not get a new one for that
         return None
     return found.system_id if found else None
 

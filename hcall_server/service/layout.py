@@ -53,15 +53,19 @@ def etcd_mark_path(state: Path) -> Path:
     return state / SERVICE_PROCESSOR / ETCD_MARK
 
 
-def demand_one_nvram(state: Path, *, on_etcd: bool) -> None:
-    """Raise OperatorError if the state has used the other back end: its records are there."""
-    other = nvram_path(state) if on_etcd else etcd_mark_path(state)
-    if not os.path.lexists(other):
+def demand_one_nvram(state: Path, *, on_etcd: bool, start: bool = True) -> None:
+    """Raise OperatorError if the state has used the other back end: its records are there.
+
+    `start`: for a start, the error says how to begin with an empty NVRAM.
+    """
+    others = (nvram_path(state), state / NVRAM) if on_etcd else (etcd_mark_path(state),)
+    other = next(filter(os.path.lexists, others), None)
+    if other is None:
         return
     now, advice = ("in its folder", "without --nvram") if on_etcd else ("on etcd", "with its --nvram")
     replace = f"swpks hmc replace {SERVICE_PROCESSOR} --state {shlex.quote(str(state))}"
-    message = f"{other} shows that this system has its NVRAM {now}: start it {advice}"
-    raise OperatorError(cluster.NVRAM_ONE_PLACE, f"{message}; to begin with an empty NVRAM: {replace}")
+    way = f"start it {advice}; to begin with an empty NVRAM: {replace}" if start else f"repeat this {advice}"
+    raise OperatorError(cluster.NVRAM_ONE_PLACE, f"{other} shows that this system has its NVRAM {now}: {way}")
 
 
 def make_service_processor(state: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -21,31 +21,55 @@ from hcall_server.control_channel.snapshot_verbs import SNAPSHOTS
 from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
 from hcall_server.service.assembly import assemble
+from hcall_server.service.layout import demand_one_nvram
 from hcall_server.service.locked import LockedState
 from hcall_server.service.settings import Settings
 from hcall_server.service.snapshot_places import snapshots_of
 from hcall_server.service.state import State
 
+if TYPE_CHECKING:
+    from hcall_server.nvram.etcd.nvram import EtcdNvram
+    from hcall_server.nvram.etcd.place import EtcdPlace
 
-def perform_offline(folder: Path, operation: str, body: Any) -> Any:
+
+def perform_offline(folder: Path, operation: str, body: Any, place: EtcdPlace | None = None) -> Any:
     """Return the answer of a verb about snapshots, on the folder of a powered-off system.
 
-    OperatorError if the folder is no state, or if a server uses it.  StorageError if the stored system can't
-    be opened, or if its last commit fails.  Nothing is left running.
+    Its NVRAM is on etcd at `place`, or in the folder.  OperatorError if the folder is no state, if a server
+    uses it or owns its NVRAM, or if NVRAM is in the other place.  StorageError if the stored system can't be
+    opened, or if its last commit fails.  Nothing is left running.
     """
     # `LockedState` makes nothing: a wrong path must not become a new system.
-    LockedState(folder).close()
+    with LockedState(folder) as locked:
+        demand_one_nvram(locked.folder, on_etcd=place is not None, start=False)
     with ExitStack() as undo:
-        state = State(folder)
+        state = State(folder, nvram_on_etcd=place is not None)
         undo.callback(state.close)
+        etcd = None
+        if place is not None:
+            etcd = _owned(state, place)
+            undo.callback(etcd.close)
         clock = AwakeClock(time.monotonic)
-        seams = state.seams(clock.now)
+        seams = state.seams(clock.now, (), etcd)
         undo.callback(seams.nvram.close)
         undo.callback(seams.worker.close)
         machine = assemble(seams, Settings())
         machine.snapshots = snapshots_of(machine, folder.absolute())
         call = Call(machine, "", body)
         return trio.run(_performed, machine, SNAPSHOTS[operation].perform, call, clock=clock)
+
+
+def _owned(state: State, place: EtcdPlace) -> EtcdNvram:
+    """Return NVRAM on etcd that this process owns, with the mark in the folder."""
+    from hcall_server.service.standing_by import nvram_of_command  # few systems have NVRAM on etcd
+
+    nvram = nvram_of_command(place)
+    try:
+        nvram.mark = state.etcd_mark()
+    except BaseException:
+        nvram.close()
+        raise
+    return nvram
 
 
 async def _performed(

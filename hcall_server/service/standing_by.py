@@ -13,6 +13,7 @@ import gc
 import math
 import signal
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +22,7 @@ from hcall_abi.errors import SwpksError
 from hcall_server.machine.logs import Log, explained
 from hcall_server.nvram.etcd.nvram import EtcdNvram
 from hcall_server.nvram.etcd.taking import Taking
+from hcall_server.nvram.mark import MemoryMark
 from hcall_server.nvram.seam import NvramError, NvramInUseError
 from hcall_server.process.signals import stop_signals
 from hcall_server.service.notify import notify
@@ -33,6 +35,9 @@ PAUSE = 0.25
 """Seconds between two attempts."""
 GRACE = 1.0
 """Seconds that etcd may take to end a lease after its time."""
+
+_SERVER = "stop it, or wait for its end with --standby"
+_COMMAND = "stop it, or if it was killed, repeat this command after the time of its lease"
 
 _log = Log()
 
@@ -59,7 +64,21 @@ def owned_nvram(state: State, place: EtcdPlace, *, standby: bool) -> EtcdNvram |
     return nvram
 
 
-async def _unless_stopped(taking: Taking, patience: float | None) -> EtcdNvram | None:
+def nvram_of_command(place: EtcdPlace) -> EtcdNvram:
+    """Return NVRAM that a command on a powered-off system owns, with a mark in memory alone.
+
+    Raises the errors of `owned_nvram`, and KeyboardInterrupt after a stop signal.  If the ownership ends,
+    each later commit raises NvramError.
+    """
+    # The mark is in memory, so that a command that is refused changes nothing in the folder.
+    with closing(Taking(place, MemoryMark(), lambda error: None)) as taking:
+        nvram = trio.run(_unless_stopped, taking, place.lease + GRACE, _COMMAND)
+    if nvram is None:
+        raise KeyboardInterrupt
+    return nvram
+
+
+async def _unless_stopped(taking: Taking, patience: float | None, advice: str = _SERVER) -> EtcdNvram | None:
     """Return NVRAM when it is owned; None after a stop signal.  Raises the errors of `_owned`."""
     failure: SwpksError | None = None
     nvram: EtcdNvram | None = None
@@ -67,7 +86,7 @@ async def _unless_stopped(taking: Taking, patience: float | None) -> EtcdNvram |
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
             try:
-                nvram = await _owned(taking, patience)
+                nvram = await _owned(taking, patience, advice)
             except SwpksError as error:  # raised below, because the nursery would wrap it into a group
                 failure = error
             nursery.cancel_scope.cancel()
@@ -76,7 +95,7 @@ async def _unless_stopped(taking: Taking, patience: float | None) -> EtcdNvram |
     return nvram
 
 
-async def _owned(taking: Taking, patience: float | None) -> EtcdNvram:
+async def _owned(taking: Taking, patience: float | None, advice: str) -> EtcdNvram:
     """Try until this server is the owner; for `patience` seconds, or for ever if it is None."""
     until = trio.current_time() + (math.inf if patience is None else patience)
     told = ""
@@ -89,7 +108,6 @@ async def _owned(taking: Taking, patience: float | None) -> EtcdNvram:
             notify(f"STATUS=waiting: {reason}")
             told = reason
         if trio.current_time() > until:
-            advice = "stop it, or wait for its end with --standby"
             raise NvramInUseError(f"{taking.prefix} in etcd, owned by {taking.holder},", advice)
         await trio.sleep(PAUSE)
 

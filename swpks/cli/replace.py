@@ -9,13 +9,17 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules.hmc import HMC_TARGET
 from hcall_abi.rules.rule import Fault
 from hcall_abi.scarcity import scarcity_of
-from hcall_server.service.layout import replace_part
+from hcall_server.service.layout import SERVICE_PROCESSOR, etcd_mark_path, replace_part
 from hcall_server.service.locked import LockedState
 from hcall_server.service.state_folder import trouble
 from swpks.cli import streams
 from swpks.cli.refusals import refuse
 
 REFUSED, STORAGE = 1, 3
+_ON_ETCD = (
+    "; its records are still on etcd, and a start with the same --nvram and --nvram-prefix finds them: "
+    "start without --nvram or with another prefix for an empty NVRAM"
+)
 
 
 def replace(args: argparse.Namespace) -> int:
@@ -29,6 +33,8 @@ def replace(args: argparse.Namespace) -> int:
         )
     try:
         with LockedState(args.state) as locked:
+            # Its records are in etcd, and only its mark is in the folder.
+            on_etcd = args.part == SERVICE_PROCESSOR and etcd_mark_path(locked.folder).exists()
             try:
                 old = replace_part(locked.folder, args.part)
             except OSError as error:
@@ -37,6 +43,7 @@ def replace(args: argparse.Namespace) -> int:
         refuse("hmc replace", error, as_json=args.json)
         return STORAGE if error.fault is Fault.STORAGE else REFUSED
     kept = f"the old part is in {old}" if old else "it was new already"
+    kept += _ON_ETCD if on_etcd else ""
     answer = {"part": args.part, "old": str(old) if old else None}
     streams.say(json.dumps(answer) if args.json else f"{args.part} is new; {kept}")
     return 0

@@ -38,6 +38,7 @@ from hcall_server.process.logged import protect_memory, run_logged
 from hcall_server.process.ready import announce, take_descriptor
 from hcall_server.service.settings import FIRST_NAME, PartitionSettings, Settings, parse_partition
 from swpks.cli import streams
+from swpks.cli.nvram_options import add_nvram_options, nvram_fields
 from swpks.cli.where import state_folder, state_path
 
 
@@ -113,21 +114,13 @@ def _add_channels(parser: argparse.ArgumentParser) -> None:
 def _add_nvram(parser: argparse.ArgumentParser) -> None:
     """Add the options of NVRAM on etcd."""
     add = parser.add_argument
-    add(
-        "--nvram",
-        metavar="etcd:ENDPOINT[,ENDPOINT...]",
-        help="NVRAM on the etcd cluster with these members (default: in the state folder)",
-    )
-    add("--nvram-prefix", metavar="P", help="the beginning of its keys, one for each system (default: swpks)")
+    add_nvram_options(add)
     add(
         "--nvram-lease",
         type=int,
         metavar="SECONDS",
         help="silence of the owner after which a standby takes over (default: 6 s)",
     )
-    add("--nvram-tls-ca", metavar="FILE", help="reach etcd by https: the authority of its members, in PEM")
-    add("--nvram-tls-cert", metavar="FILE", help="with --nvram-tls-ca: this server's client certificate")
-    add("--nvram-tls-key", metavar="FILE", help="with --nvram-tls-ca: its private key")
     add(
         "--standby",
         action="store_true",
@@ -257,12 +250,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "tls_key": options.tls_key,
         "tls_ca": options.tls_ca,
         "metrics": options.metrics,
-        "nvram": options.nvram,
-        "nvram_prefix": options.nvram_prefix,
+        **nvram_fields(options),
         "nvram_lease_s": options.nvram_lease,
-        "nvram_tls_ca": options.nvram_tls_ca,
-        "nvram_tls_cert": options.nvram_tls_cert,
-        "nvram_tls_key": options.nvram_tls_key,
         "mobility": options.mobility,
         "flush_delay_ms": options.flush_delay,
         "confirm_wait_ms": options.confirm_wait,

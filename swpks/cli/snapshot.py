@@ -9,7 +9,7 @@
 A NAME with a slash is a file outside of the state: a portable snapshot for another system.
 
 A running system is reached by its control channel.  A stopped one is opened in this process, under the lock
-of its folder.
+of its folder.  If its NVRAM is on etcd, that needs --nvram and the options of its `swpks serve`.
 
 Exit status: 0 done; 1 refused by a rule, such as a running partition; 2 a usage error; 3 the storage fails,
 or the system breaks its protocol.
@@ -39,6 +39,7 @@ from hcall_abi.snapshot_requests import (
 from hcall_client.console import BlockingConsole, ConsoleMisspoken, ConsoleRequest, ConsoleUnreachable
 from swpks.cli import snapshot_output as output
 from swpks.cli import streams
+from swpks.cli.nvram_options import add_nvram_options, nvram_place
 from swpks.cli.passphrases import given_passphrase, new_passphrase
 from swpks.cli.refusals import refuse
 from swpks.cli.snapshot_outside import passed
@@ -82,7 +83,7 @@ def _secret(args: argparse.Namespace) -> str | None:
     named = (args.name, getattr(args, "other", None))
 
     def portable() -> bool:
-        found = _answer(list_snapshots(), *_target(args)).snapshots
+        found = _answer(list_snapshots(), args).snapshots
         return any(each.name in named and each.kind == "portable" for each in found)
 
     return given_passphrase(args.passphrase_file, portable)
@@ -158,15 +159,17 @@ def _add_options(parser: argparse.ArgumentParser, default: Any) -> None:
     add("--state", None, type=state_path, metavar="DIR", help="the system's state folder (or SWPKS_STATE)")
     add("--socket", None, type=socket_path, metavar="PATH", help="the control channel's Unix socket")
     add("--json", False, action="store_true", help="print JSON")
+    add_nvram_options(lambda name, **options: add(name, None, **options))
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out a parsed command line and return the exit status; errors go to standard error."""
-    socket, state = _target(args)
+    _, state = _target(args)
+    nvram_place(args)  # a wrong form is a usage error, also while a server runs
     row = VERBS[args.verb]
     try:
         with passed(args, state) as renamed:
-            answer = renamed(_answer(_request(row, args), socket, state))
+            answer = renamed(_answer(_request(row, args), args))
     except _UsageError as usage:
         raise usage.error from None
     except SwpksError as error:
@@ -204,8 +207,9 @@ def _target(args: argparse.Namespace) -> tuple[Path, Path | None]:
     return state / "run" / "control.sock", state
 
 
-def _answer(request: ConsoleRequest[Any], socket: Path, state: Path | None) -> Any:
+def _answer(request: ConsoleRequest[Any], args: argparse.Namespace) -> Any:
     """Return the answer of the running system, or of its folder if nothing listens."""
+    socket, state = _target(args)
     # The socket comes first.  The lock first would be wrong: a command that holds it for a moment would make
     # a start of the server fail.
     try:
@@ -215,4 +219,4 @@ def _answer(request: ConsoleRequest[Any], socket: Path, state: Path | None) -> A
             raise
     from hcall_server.service.offline import perform_offline
 
-    return perform_offline(state, request.verb.operation, request.body)
+    return perform_offline(state, request.verb.operation, request.body, nvram_place(args))

@@ -214,6 +214,7 @@ def test_the_model_answers_like_etcd(three: Members) -> None:
 
 _KEY, _PUT = '"key":"bW9kZWw="', '{"request_put":{"key":"bW9kZWw=","value":"MQ=="}}'
 _ABSENT = f'{{{_KEY},"target":"CREATE","result":"EQUAL","create_revision":"0"}}'
+_DROP = f'{{"request_delete_range":{{{_KEY},"range_end":"bW9kZWy="}}}}'
 _REQUESTS = [
     (
         "/v3/kv/txn",
@@ -229,6 +230,11 @@ _REQUESTS = [
     ("/v3/kv/range", f'{{{_KEY},"range_end":"bW9kZWy=","limit":"1"}}'),
     ("/v3/kv/range", f'{{{_KEY},"revision":"9999999"}}'),
     ("/v3/kv/txn", f'{{"success":[{{"request_delete_range":{{{_KEY}}}}}]}}'),
+    ("/v3/kv/txn", f'{{"success":[{{"request_delete_range":{{{_KEY}}}}},{_DROP}]}}'),
+    ("/v3/kv/txn", f'{{"success":[{_PUT},{_DROP}]}}'),
+    ("/v3/kv/txn", f'{{"success":[{_PUT}]}}'),
+    ("/v3/kv/txn", f'{{"success":[{_DROP}]}}'),
+    ("/v3/kv/range", f"{{{_KEY}}}"),
     ("/v3/kv/compaction", '{"revision":"9999999"}'),
     ("/v3/lease/revoke", '{"ID":"77"}'),
     ("/v3/lease/keepalive", '{"ID":"77"}'),

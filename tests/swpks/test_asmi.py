@@ -34,7 +34,7 @@ class Erased:
         self.random: list[bytes] = []
         self.error: Exception | None = None
 
-    def eraser(self) -> Eraser:
+    def eraser(self, *_: object) -> Eraser:
         """Return an `Eraser` whose functions record their calls here."""
         return Eraser(
             lambda folder, action: [f"{action} takes all of {folder.name}.", "It stays away."],
@@ -204,7 +204,7 @@ def test_the_lock_is_held_while_it_erases(
         inner.append(main(command))
         raise StorageError(storage.STATE_DEVICE, "the device fails")
 
-    monkeypatch.setattr(asmi, "_eraser", lambda: Eraser(lambda *_: [], dict.fromkeys(ACTIONS, erase)))
+    monkeypatch.setattr(asmi, "_eraser", lambda _: Eraser(lambda *_: [], dict.fromkeys(ACTIONS, erase)))
     assert main(command) == 3
     first, second = capsys.readouterr().err.splitlines()
     assert inner == [1]

@@ -171,15 +171,24 @@ class Chain:
         An empty link is a fence: after its success, no older request takes effect.  Its answer has the commit
         record.
         """
+        keys = self._keys
+        return self._linking(
+            [
+                wire.remove(keys.record(name)) if blob is None else wire.put(keys.record(name), blob)
+                for name, blob in changes.items()
+            ]
+        )
+
+    def wipe(self) -> bytes:
+        """Return the request that removes all records: a link, in one step whatever their number."""
+        return self._linking([wire.remove(self._keys.records, self._keys.records_end)])
+
+    def _linking(self, operations: list[wire.Operation]) -> bytes:
         if self.state not in (ChainState.KNOWN, ChainState.UNSURE):
             raise RuntimeError(f"a commit in the state {self.state.name}")
         keys, self.state = self._keys, ChainState.UNSURE
         self._links += 1
         self._token = b"%d.%d" % (self._owner_revision, self._links)
-        operations = [
-            wire.remove(keys.record(name)) if blob is None else wire.put(keys.record(name), blob)
-            for name, blob in changes.items()
-        ]
         return wire.txn(
             [
                 wire.created_at(keys.owner, self._owner_revision),

@@ -24,6 +24,8 @@ PAGE = 16
 """Records that one request reads.  Each is at most a few hundred KiB."""
 KEEPER_PATIENCE = 2.0
 """Seconds that the end waits for a keep-alive that is under way."""
+COMPACTIONS = 10
+"""Most requests that drop the history for an erase.  Each may take as long as one attempt."""
 FENCES = 8
 """Most requests that learn the outcome of a commit without an answer; two are usual."""
 
@@ -99,13 +101,20 @@ class EtcdNvram:
             self._settle()
         if not changes:
             return
-        outcome, _ = self._link(changes)
-        if outcome is Linked.BEHIND:
-            # Only after a fence is the predecessor sure.  So this is another program that writes the key.
-            message = f"NVRAM: another program has put {self._keys.commit.decode()} in etcd"
-            raise NvramError("io", message, rules.NVRAM_OWNER)
+        self._change(self._chain.link(changes))
         self._check_beside()
         self._compact()
+
+    def clear(self) -> None:
+        """Remove all records in one transaction; then drop the history, in which etcd still has them.
+
+        NvramError if either fails.  The records are all there or all gone then, and a second call finishes.
+        """
+        self._demand_ownership()
+        if self._chain.state is ChainState.UNSURE:
+            self._settle()
+        self._change(self._chain.wipe())
+        self.drop_history()
 
     def last_commit(self) -> bytes | None:
         """Return the commit record; all commits without an answer are settled then."""
@@ -145,24 +154,32 @@ class EtcdNvram:
     def _settle(self) -> bytes | None:
         """Learn the outcome of all earlier commits, and return the commit record."""
         for _ in range(FENCES):
-            outcome, record = self._link({})
+            outcome, record = self._link(self._chain.link({}), fence=True)
             if outcome is Linked.DONE:
                 return record
         message = "NVRAM: commits of this server take effect again and again; is its request repeated?"
         raise NvramError("io", message, rules.NVRAM_REACHED)
 
-    def _link(self, changes: Mapping[str, bytes | None]) -> tuple[Linked, bytes | None]:
-        """Send one transaction of the chain; return its outcome, and the commit record before it."""
-        answer = self._ask(self._chain.link(changes))
+    def _change(self, body: bytes) -> None:
+        """Send a transaction that changes records; NvramError unless it was carried out."""
+        outcome, _ = self._link(body, fence=False)
+        if outcome is Linked.BEHIND:
+            # Only after a fence is the predecessor sure.  So this is another program that writes the key.
+            message = f"NVRAM: another program has put {self._keys.commit.decode()} in etcd"
+            raise NvramError("io", message, rules.NVRAM_OWNER)
+
+    def _link(self, body: bytes, *, fence: bool) -> tuple[Linked, bytes | None]:
+        """Send one transaction of the chain; return its outcome, for a fence with the commit record."""
+        answer = self._ask(body)
         with _form():
             outcome = self._chain.linked(answer)
-            read = answer.found(0) if answer.succeeded and not changes else None
+            read = answer.found(0) if answer.succeeded and fence else None
         if outcome is Linked.LOST:
             raise _other_owner(self._keys.prefix)
         if outcome is Linked.DONE and not answer.succeeded:
             # The request came twice.  The answer to the copy that was carried out is lost, and with it the
             # record that it has read.
-            return (outcome, None) if changes else (Linked.BEHIND, None)
+            return (Linked.BEHIND, None) if fence else (outcome, None)
         return outcome, read.value if read else None
 
     def _demand_ownership(self) -> None:
@@ -208,8 +225,30 @@ class EtcdNvram:
     def compact(self, *, physical: bool = False) -> None:
         """Drop the history before the last commit; if `physical`, return when it is gone."""
         with suppress(NvramError):
-            body = wire.compaction(self._chain.predecessor, physical=physical)
-            self._cluster.ask(wire.COMPACTION, body, wire.AnyAnswer)
+            self._ask_compaction(physical=physical)
+
+    def drop_history(self) -> None:
+        """Drop the history before the last commit, and return when it is gone; NvramError if it may not be.
+
+        For an erase.  Freed pages of the members' files may still have its bytes.
+        """
+        # A compaction that takes longer than an attempt goes on in etcd, and the same one is refused then.
+        # So each try has a later revision: a fence puts the commit key.  etcd does one after the other, so
+        # the answer to a later compaction says that the earlier one is done.
+        for left in reversed(range(COMPACTIONS)):
+            self._demand_ownership()
+            self._settle()
+            try:
+                self._ask_compaction(physical=True)
+            except NvramError:
+                if not left:
+                    raise
+            else:
+                return
+
+    def _ask_compaction(self, *, physical: bool) -> None:
+        body = wire.compaction(self._chain.predecessor, physical=physical)
+        self._cluster.ask(wire.COMPACTION, body, wire.AnyAnswer)
 
 
 @contextmanager

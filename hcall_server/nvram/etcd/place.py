@@ -22,7 +22,8 @@ _KIND = "etcd:"
 _PORT = 2379
 """The port of a member's clients, if an endpoint names none."""
 _LONGEST_PREFIX = 128
-_PREFIX = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+# A prefix below PREFIX/record/ of another system would be read and wiped with the records of that system.
+_PREFIX = re.compile(r"(?!(?:.*/)?record(?:/|$))[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 _ENDPOINT = re.compile(r"(?:(https?)://)?([^/@?#]+)/?", re.IGNORECASE)
 
 

@@ -161,9 +161,10 @@ def put(key: bytes, value: bytes, lease: int = 0) -> Operation:
     return {"request_put": {"key": _text(key), "value": _text(value), **tied}}
 
 
-def remove(key: bytes) -> Operation:
-    """Return an operation that removes a key, if it is there."""
-    return {"request_delete_range": {"key": _text(key)}}
+def remove(key: bytes, end: bytes = b"") -> Operation:
+    """Return an operation that removes a key, if it is there; with an `end`, all keys from `key` up to it."""
+    ranged = {"range_end": _text(end)} if end else {}
+    return {"request_delete_range": {"key": _text(key), **ranged}}
 
 
 def get(key: bytes) -> Operation:
@@ -185,7 +186,7 @@ def page(start: bytes, end: bytes, limit: int) -> bytes:
 def compaction(revision: int, *, physical: bool) -> bytes:
     """Return the body that drops the history before a revision.
 
-    If `physical`, the answer comes when the members have removed it from their files.
+    If `physical`, the answer comes when the member that gives it has removed it from its pages in use.
     """
     return _body({"revision": str(revision), **({"physical": True} if physical else {})})
 

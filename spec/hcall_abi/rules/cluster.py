@@ -16,7 +16,8 @@ NVRAM_FORM = Rule(
 )
 NVRAM_PREFIX = Rule(
     "nvram.prefix",
-    "a prefix in etcd has 1 to 128 ASCII letters, digits, '.', '_' and '-', in parts between slashes",
+    "a prefix in etcd has 1 to 128 ASCII letters, digits, '.', '_' and '-', in parts between slashes; "
+    "no part is 'record'",
     _CLUSTER,
     _OPERATOR,
 )

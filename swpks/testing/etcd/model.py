@@ -148,8 +148,7 @@ class EtcdModel:
         return self._found(self._history[revision], body)
 
     def _found(self, store: Store, body: Body) -> Body:
-        start, end = b64decode(body["key"]), b64decode(body.get("range_end", ""))
-        keys = sorted(key for key in store if (start <= key < end if end else key == start))
+        keys = sorted(key for key in store if _in_range(key, body))
         limit = int(body.get("limit", 0)) or len(keys)
         found: Body = {"count": str(len(keys))} if keys else {}
         if keys:
@@ -172,9 +171,10 @@ class EtcdModel:
         if len(operations) > MAX_OPERATIONS:
             raise EtcdRefusal(*_TOO_MANY)
         puts = [each["request_put"] for each in operations if "request_put" in each]
-        keys = [put["key"] for put in puts]
-        keys += [each["request_delete_range"]["key"] for each in operations if "request_delete_range" in each]
-        if len(set(keys)) < len(keys):
+        keys = [b64decode(put["key"]) for put in puts]
+        removals = [each["request_delete_range"] for each in operations if "request_delete_range" in each]
+        removed = [key for each in removals for key in keys if _in_range(key, each)]
+        if removed or len(set(keys)) < len(keys):
             raise EtcdRefusal(*_DUPLICATE)
         if sum(len(b64decode(put["key"])) + len(b64decode(put["value"])) for put in puts) > MAX_REQUEST:
             raise EtcdRefusal(*_TOO_LARGE)
@@ -208,24 +208,27 @@ class EtcdModel:
                 responses.append({"response_range": {"header": self._header(), **found}})
                 continue
             applied = self._applied(each, store, revision)
-            changed = changed or applied
-            deleted = {"deleted": "1"} if applied else {}
+            changed = changed or applied > 0
+            deleted = {"deleted": str(applied)} if applied else {}
             put = "request_put" in each
             responses.append({"response_put": {}} if put else {"response_delete_range": deleted})
         if changed:
             self._advance(store)
         return responses
 
-    def _applied(self, operation: Body, store: Store, revision: int) -> bool:
-        """Carry out a put or a removal; return whether something has changed."""
+    def _applied(self, operation: Body, store: Store, revision: int) -> int:
+        """Carry out a put or a removal; return the number of keys that have changed."""
         if "request_put" not in operation:
-            return store.pop(b64decode(operation["request_delete_range"]["key"]), None) is not None
+            removed = [key for key in store if _in_range(key, operation["request_delete_range"])]
+            for key in removed:
+                del store[key]
+            return len(removed)
         put = operation["request_put"]
         key, value = b64decode(put["key"]), b64decode(put["value"])
         created = store[key].created if key in store else revision
         store[key] = _Entry(value, created, revision, int(put.get("lease", 0)))
         self._used += len(key) + len(value)
-        return True
+        return 1
 
     def _remove(self, keys: list[bytes]) -> None:
         if keys:
@@ -245,6 +248,12 @@ class EtcdModel:
         self._history = {at: store for at, store in self._history.items() if at >= revision}
         self._used = sum(len(key) + len(entry.value) for key, entry in self._store.items())
         return {}
+
+
+def _in_range(key: bytes, body: Body) -> bool:
+    """Return whether a key is that of a request, or in its range."""
+    start, end = b64decode(body["key"]), b64decode(body.get("range_end", ""))
+    return start <= key < end if end else key == start
 
 
 def _key_value(key: bytes, entry: _Entry) -> Body:
