@@ -20,6 +20,8 @@ from tests.nvram.etcd_server import BusyServer, SharedFolder, histories_of
 
 RIVALS = 2
 """Servers that want to own a system."""
+SLOWEST = 5
+"""Largest factor of time-outs and leases on a machine that is busy with other work."""
 TRAPPED = 4
 """Requests of each system that a stopped member gets; after the stop it may still carry them out."""
 POLL = 0.05
@@ -46,6 +48,7 @@ class ContestedSystem:
         self._folder = folder
         self._lives = 0
         self._given_up = 0
+        self._slowness = 1
         self._over = threading.Event()
         self._news = threading.Condition()
         self._pool = ThreadPoolExecutor(RIVALS)
@@ -149,11 +152,17 @@ class ContestedSystem:
                 if self._over.is_set():
                     owner.end = "hand over"
                 owner.run()
+                self._adapt(owner)
         finally:
             owner.close()
             with self._news:
                 self._given_up += owner.given_up
                 owner.given_up = 0
+
+    def _adapt(self, owner: BusyOwner) -> None:
+        """Give the next owner more time if this one has done nothing: the machine may be too busy."""
+        idle = not any(act.owner == owner.name and act.kind == "commit" and act.done for act in self.history)
+        self._slowness = min(SLOWEST, self._slowness + 1) if idle else 1
 
     def _made(self, chance: Random, word: str) -> BusyOwner:
         with self._news:
@@ -161,8 +170,8 @@ class ContestedSystem:
             name = f"{word} {self._lives}"
         endpoints = chance.sample(self._endpoints, len(self._endpoints))
         if self._folder is None:
-            return BusyOwner(name, self._prefix, endpoints, chance, self._note)
-        return BusyServer(name, self._prefix, endpoints, chance, self._note, self._folder)
+            return BusyOwner(name, self._prefix, endpoints, chance, self._note, self._slowness)
+        return BusyServer(name, self._prefix, endpoints, chance, self._note, self._slowness, self._folder)
 
     def _note(self, act: OwnerAct) -> None:
         with self._news:

@@ -29,7 +29,7 @@ NAMES = ("commit", "system", *(f"partition-{n}" for n in range(6)))
 """Several records, of which a commit puts few: so a load still finds an old one that has come back."""
 ATTEMPT = 0.2
 """Seconds that a member gets: short, so that many requests are given up at a member that is stopped."""
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a wait is a failure of the test."""
 TRIES_WHEN_LOST = 3
 """Commits that a server tries after it was told that it is not the owner; all must fail."""
@@ -94,11 +94,17 @@ class SuspendedTransport(TotalTimeouts):
 class BusyOwner:
     """One life of a server: it claims the records, then commits and loads until it is told to end.
 
-    `note` takes each act.
+    `note` takes each act.  `slowness` multiplies its time-outs and the time of its lease.
     """
 
     def __init__(
-        self, name: str, prefix: str, endpoints: list[str], chance: Random, note: Callable[[OwnerAct], None]
+        self,
+        name: str,
+        prefix: str,
+        endpoints: list[str],
+        chance: Random,
+        note: Callable[[OwnerAct], None],
+        slowness: int,
     ) -> None:
         self.name = name
         self.machine = SuspendedMachine()
@@ -109,15 +115,15 @@ class BusyOwner:
         self._chance = chance
         self._note = note
         self._count = 0
-        clusters = [self._connected(endpoints) for _ in range(2)]
+        clusters = [self._connected(endpoints, ATTEMPT * slowness) for _ in range(2)]
         self._cluster = clusters[0]
-        self.lease = Lease(clusters[1], self.machine.clock, chance.randint(1, 2))
+        self.lease = Lease(clusters[1], self.machine.clock, chance.randint(1, 2) * slowness)
         self._nvram = EtcdNvram(self._cluster, EtcdKeys(prefix), name.encode(), self.lease, MemoryMark())
         self._keeper = LeaseKeeper(self.lease, lambda error: None)
 
-    def _connected(self, endpoints: list[str]) -> EtcdCluster:
+    def _connected(self, endpoints: list[str], attempt: float) -> EtcdCluster:
         transport = SuspendedTransport(self.machine, self._give_up)
-        return EtcdCluster(endpoints, httpx.Client(transport=transport, timeout=ATTEMPT, trust_env=False))
+        return EtcdCluster(endpoints, httpx.Client(transport=transport, timeout=attempt, trust_env=False))
 
     def _give_up(self) -> None:
         self.given_up += 1

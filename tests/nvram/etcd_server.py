@@ -59,9 +59,10 @@ class BusyServer(BusyOwner):
         endpoints: list[str],
         chance: Random,
         note: Callable[[OwnerAct], None],
+        slowness: int,
         folder: SharedFolder,
     ) -> None:
-        super().__init__(name, prefix, endpoints, chance, note)
+        super().__init__(name, prefix, endpoints, chance, note, slowness)
         self._nvram.mark = folder.mark
         self._nvram.limits = LIMITS
         self._folder = folder

@@ -14,7 +14,7 @@ import pytest
 
 from tests.pages.page_blocks import PageBlocks
 from tests.soak.__main__ import commit_of, parsed
-from tests.soak.parts import KILLS, PARTS, ROUNDS, RUNS, STATES
+from tests.soak.parts import ETCD_ROUNDS, KILLS, PARTS, ROUNDS, RUNS, STATES
 from tests.spec.markdown import ROOT
 
 PAGE = (ROOT / "docs" / "evidence.md").read_text("utf-8")
@@ -56,6 +56,7 @@ def test_the_figures_are_those_of_their_scale() -> None:
     assert LINES["kills"]["kills"] >= KILLS * scale["kills"]
     assert states >= STATES * scale["power-cuts"]
     assert LINES["linearizability"]["rounds"] == ROUNDS * scale["linearizability"]
+    assert LINES["etcd"]["rounds"] >= ETCD_ROUNDS * scale["etcd"]
     for name, runs in RUNS.items():
         assert LINES["fuzzing"][f"{name}: runs"] >= runs * scale["fuzzing"]
 
