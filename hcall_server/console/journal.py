@@ -32,13 +32,18 @@ def settle_journal(database: Path) -> None:
     if not (os.path.lexists(journal) and stat.S_ISREG(journal.lstat().st_mode)):
         return
     with alone(database):
-        content = journal.read_bytes()
-        if content[:1] in (b"", b"\0"):
+        if not _has_header(journal):
             journal.unlink()
             sync_folder(database.parent)
             return
         try:
-            replace_private(journal, content)
+            replace_private(journal, journal.read_bytes())
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
+
+
+def _has_header(journal: Path) -> bool:
+    """Whether SQLite takes the journal for that of an unfinished change: its first byte is not zero."""
+    with journal.open("rb") as file:
+        return file.read(1) not in (b"", b"\0")

@@ -13,6 +13,9 @@ Page: spec/sealed.md#nvram.
 # The start copies the log to a new file, syncs it, gives it the name of the log, and syncs the folder.  A
 # power cut leaves the old log or the copy, and the database is as before.
 #
+# The copy has the frames that SQLite may use, up to the first one of an older run of the log.  A damaged log
+# may be a file of any size.
+#
 # Dropped:
 #
 #   - Another sync of the log.  After a failed sync it writes nothing.
@@ -36,6 +39,13 @@ from hcall_server.nvram.files import unusable
 from hcall_server.nvram.seam import NvramError, NvramInUseError
 from hcall_server.sqlite_lock import NO_ROOM, alone
 
+# The layout of the log: "The Write-Ahead Log" in SQLite's file format.
+_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_VERSION = (3007000).to_bytes(4, "big")
+_HEAD_SIZE, _FRAME_HEAD_SIZE = 32, 24
+_PAGE_SIZE, _SALT, _FRAME_SALT = slice(8, 12), slice(16, 24), slice(8, 16)
+"""Fields of the header of the log, and the field of a frame's header that repeats the salt."""
+
 
 def renew_log(database: Path, log: Path) -> bool:
     """Replace a log by a durable copy of it; return False if there is no room for one.
@@ -50,7 +60,7 @@ def renew_log(database: Path, log: Path) -> bool:
             return True
         with alone(database):
             if _has_content(log):
-                replace_private(log, log.read_bytes())
+                _renew(log)
             else:
                 left.unlink(missing_ok=True)
     except BlockingIOError:
@@ -62,6 +72,22 @@ def renew_log(database: Path, log: Path) -> bool:
             return False
         raise NvramError("io", f"NVRAM: {error.filename or log}: {error.strerror or error}") from None
     return True
+
+
+def _renew(log: Path) -> None:
+    """Replace a log by a copy of its header and of all frames with the salt of the header.
+
+    SQLite uses no other frames.  So the copy is small, whatever is behind them.
+    """
+    with log.open("rb") as file:
+        head = file.read(_HEAD_SIZE)
+        if head[:4] not in _MAGIC or head[4:8] != _VERSION:
+            return  # SQLite ignores this file, or refuses it
+        size = _FRAME_HEAD_SIZE + int.from_bytes(head[_PAGE_SIZE], "big")
+        parts = [head]
+        while len(frame := file.read(size)) == size and frame[_FRAME_SALT] == head[_SALT]:
+            parts.append(frame)
+    replace_private(log, b"".join(parts))
 
 
 def _has_content(log: Path) -> bool:

@@ -61,6 +61,7 @@ def owned_nvram(state: State, place: EtcdPlace, *, standby: bool) -> EtcdNvram |
             mark.close()
     if nvram is not None:
         _log.info("nvram.owned", prefix=place.prefix, endpoints=place.endpoints)
+        notify(f"STATUS=owner of {place.prefix} in etcd")
     return nvram
 
 
@@ -131,3 +132,4 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 def _log_loss(error: NvramError) -> None:
     _log.error("nvram.lease_over", **explained(error))
+    notify("STATUS=not the owner any more: stop this server, or start it with --standby")

@@ -167,15 +167,27 @@ def test_an_owner_that_reaches_no_member_ends_by_its_own_clock(farm: Farm) -> No
         session.call(get_config())
 
 
-def test_a_clean_stop_hands_over_at_once(farm: Farm) -> None:
-    """R-85: a stopped owner gives its ownership up, so a standby need not wait for the lease."""
+def test_a_clean_stop_hands_over_at_once(farm: Farm, tmp_path: Path) -> None:
+    """R-85: a stopped owner gives its ownership up, so a standby need not wait for the lease.
+
+    The service manager learns that the standby waits, that it is the owner, and that it serves.
+    """
     owner = farm.first()
     standby = farm.spare()
-    starting = farm.waiting(standby)
-    owner.stop()
-    begun = time.monotonic()
-    starting.result()
-    assert time.monotonic() - begun < LEASE
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(str(tmp_path / "notices"))
+        standby.environment["NOTIFY_SOCKET"] = str(tmp_path / "notices")
+        starting = farm.waiting(standby)
+        owner.stop()
+        begun = time.monotonic()
+        starting.result()
+        assert time.monotonic() - begun < LEASE
+        notices.settimeout(10)
+        told = [notices.recv(1000)]
+        while told[-1] != b"READY=1":
+            told.append(notices.recv(1000))
+    assert told[0].startswith(b"STATUS=waiting: the owner is ")
+    assert told[-2].startswith(b"STATUS=owner of ")
 
 
 def test_a_stop_signal_ends_the_wait(farm: Farm, tmp_path: Path) -> None:

@@ -228,3 +228,10 @@ def test_the_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="set it to 0600") as raised:
         client_context(EtcdTls(own.ca, own.cert, own.key))
     assert raised.value.rule is service.TLS_KEY_PRIVATE
+
+
+def test_an_empty_name_does_not_mean_http() -> None:
+    """R-85: `--nvram-tls-ca "$CA"` without a value is refused."""
+    with pytest.raises(OperatorError, match="empty name") as raised:
+        parse_place("etcd:127.0.0.1", ca="")
+    assert raised.value.rule is rules.NVRAM_TLS

@@ -99,6 +99,29 @@ def test_a_start_after_a_stop_copies_nothing(killed: Path) -> None:
         assert loaded(killed) == RECORDS
 
 
+def test_frames_of_an_older_run_are_left_out(killed: Path) -> None:
+    """R-21: The copy ends before the first frame with another salt than the header, as SQLite does."""
+    whole = log_of(killed).read_bytes()
+    stale = whole[32:44] + bytes(4) + whole[48:]
+    log_of(killed).write_bytes(whole + stale)
+    assert log.renew_log(killed, log_of(killed))
+    assert log_of(killed).read_bytes() == whole
+    with log_of(killed).open("ab") as file:
+        file.truncate(1 << 40)
+    assert log.renew_log(killed, log_of(killed))
+    assert log_of(killed).read_bytes() == whole
+    assert loaded(killed) == RECORDS
+
+
+@pytest.mark.parametrize("content", [b"?", bytes(100), b"\x37\x7f\x06\x82" + bytes(100)])
+def test_a_file_that_is_no_log_of_sqlite_is_left(killed: Path, content: bytes) -> None:
+    """R-02: A start does not copy a file that SQLite ignores, or a log of a later version of SQLite."""
+    log_of(killed).write_bytes(content)
+    before = files(killed)
+    assert log.renew_log(killed, log_of(killed))
+    assert files(killed) == before
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_an_unfinished_copy_is_removed(killed: Path, tmp_path: Path, empty: bool) -> None:
     """R-02: A kill may have left a part of a copy. A link in its place is removed, and not followed."""

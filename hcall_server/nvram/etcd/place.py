@@ -99,6 +99,8 @@ def _endpoint(text: str, scheme: str) -> str:
 
 def _tls(endpoints: tuple[str, ...], ca: str | None, cert: str | None, key: str | None) -> EtcdTls | None:
     """Return the files for https; None if the members are reached by http."""
+    if "" in (ca, cert, key):  # a variable of a script that is not set must not mean http
+        raise OperatorError(rules.NVRAM_TLS, "nvram: a file of nvram_tls_ca, _cert or _key has an empty name")
     secure = {each.startswith("https:") for each in endpoints}
     if len(secure) > 1:
         raise OperatorError(rules.NVRAM_TLS, "nvram: some endpoints are http, and some are https")
