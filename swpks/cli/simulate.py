@@ -2,6 +2,7 @@
 
     swpks simulate --seed 7 --trace          the history of a seed, line by line
     swpks simulate --seeds 0-999             many seeds; the first failures are shown
+    swpks simulate --seed 7 --nvram etcd     the same story with NVRAM in a simulated etcd
 
 Exit status: 0 all promises were kept; 1 a seed has failed; 2 a usage error; 130 an
 interrupt.
@@ -24,6 +25,7 @@ from swpks.cli import streams
 
 if TYPE_CHECKING:
     from swpks.testing.simulation import Simulated
+    from swpks.testing.simulation.world import Nvrams
 
 FAILED = 1
 SHOWN = 3
@@ -52,57 +54,64 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="the seeds from A to B, on all processors; N alone is the one seed N",
     )
     add("--trace", action="store_true", help="print the history of the seed")
+    add(
+        "--nvram",
+        choices=("memory", "etcd"),
+        default="memory",
+        help="the NVRAM of all systems: memory (default), or a simulated etcd whose requests are late, lost "
+        "and repeated",
+    )
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Simulate; return the exit status."""
     if options.seeds is None:
-        return _one(options.seed, trace=options.trace)
+        return _one(options.seed, options.nvram, trace=options.trace)
     if options.trace:
         raise OperatorError(COMMAND_USAGE, "--trace prints the history of one seed: give --seed N")
-    return _many(options.seeds)
+    return _many(options.seeds, options.nvram)
 
 
-def _one(seed: int, *, trace: bool) -> int:
+def _one(seed: int, nvram: Nvrams, *, trace: bool) -> int:
     from swpks.testing.simulation import simulate
 
-    outcome = simulate(seed)
+    outcome = simulate(seed, nvram=nvram)
     if trace or outcome.failure:
         streams.say("\n".join(outcome.trace))
     streams.say(f"seed {seed}: {_figures(outcome.figures)}")
     if outcome.failure:
-        streams.complain(_failure(outcome))
+        streams.complain(_failure(outcome, nvram))
         return FAILED
     return 0
 
 
-def _many(seeds: range) -> int:
+def _many(seeds: range, nvram: Nvrams) -> int:
     """Simulate a range of seeds.
 
     Print the seeds per minute, and traces of the first seeds that fail.
     """
     began, figures, failed = time.monotonic(), Counter[str](), 0
-    for outcome in _outcomes(seeds):
+    for outcome in _outcomes(seeds, nvram):
         figures.update(outcome.figures)
         if outcome.failure:
             failed += 1
             # Thousands of seeds may fail for one reason, and a few traces show it.
             if failed <= SHOWN:
-                _one(outcome.seed, trace=True)
+                _one(outcome.seed, nvram, trace=True)
     minutes = (time.monotonic() - began) / 60
     rate = f"{len(seeds) / minutes:.0f} seeds per minute"
     streams.say(f"{len(seeds)} seeds, {failed} failed, {rate}: {_figures(figures)}")
     return FAILED if failed else 0
 
 
-def _outcomes(seeds: range) -> Iterator[Simulated]:
+def _outcomes(seeds: range, nvram: Nvrams) -> Iterator[Simulated]:
     """Yield the outcomes of seeds, in their order, computed on all processors."""
     from swpks.testing.simulation import simulate
 
     # A trace costs time, so the first run of a seed makes none.  If the seed fails, it runs again with a
     # trace; the second run has the same history.
-    quick = partial(simulate, traced=False)
+    quick = partial(simulate, traced=False, nvram=nvram)
     processors = os.cpu_count() or 1
     if processors == 1 or len(seeds) <= _SHARE:
         yield from map(quick, seeds)
@@ -111,8 +120,9 @@ def _outcomes(seeds: range) -> Iterator[Simulated]:
         yield from pool.map(quick, seeds, chunksize=_SHARE)
 
 
-def _failure(outcome: Simulated) -> str:
-    again = f"swpks simulate --seed {outcome.seed} --trace"
+def _failure(outcome: Simulated, nvram: Nvrams) -> str:
+    option = "" if nvram == "memory" else f" --nvram {nvram}"
+    again = f"swpks simulate --seed {outcome.seed}{option} --trace"
     return f"seed {outcome.seed} FAILED: {outcome.failure}\nagain: {again}"
 
 

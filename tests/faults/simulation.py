@@ -1,8 +1,8 @@
 """A whole managed system on a virtual clock. Its power can be cut at any operation of its NVRAM.
 
 Everything but the six seams is real: sessions over memory streams, dispatch, keystore, encryptor, sealing,
-recovery. A life runs from power-on to power cut. The next life gets only the contents of the `MemoryNvram`
-and the anchor card.
+recovery. A life runs from power-on to power cut. The next life gets only the contents of the back end of
+NVRAM, which is memory by default, and the anchor card.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.machine.logs import Log
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.seam import Mark, Nvram, NvramError
+from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, NvramError
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.worker import Job, Landed
 from swpks.testing.seams import simulated_seams
 from tests.guest import Chance
+from tests.nvram.backends import Backend, MemoryBackend
 
 LEVEL = "FW1110"
 
@@ -47,9 +48,9 @@ class CutNvram:
     cut at that moment would leave these records.
     """
 
-    def __init__(self, inner: FaultyNvram, memory: MemoryNvram) -> None:
-        self.inner = inner
-        self.memory = memory
+    def __init__(self, backend: Backend, faults: Iterable[NvramFault]) -> None:
+        self.backend = backend
+        self.inner = FaultyNvram(backend.opened(), faults)
         self.at = 0
         self.after = False
         self.operations = 0
@@ -65,11 +66,11 @@ class CutNvram:
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         self._begin()
-        self.watch(self.memory.records)
+        self.watch(self.backend.records())
         try:
             self.inner.commit(changes)
         finally:
-            self.watch(self.memory.records)
+            self.watch(self.backend.records())
             self._end()
 
     def close(self) -> None:
@@ -77,18 +78,28 @@ class CutNvram:
 
     @property
     def mark(self) -> Mark:
-        return self.memory.mark
+        return self.inner.mark
 
     @property
     def old_number(self) -> int:
-        return self.memory.old_number
+        return self.inner.old_number
 
-    always_newest = False
     ownership = None
-    limits = None
+
+    @property
+    def always_newest(self) -> bool:
+        return self.inner.always_newest
+
+    @property
+    def limits(self) -> CommitLimits | None:
+        return self.inner.limits
 
     def last_commit(self) -> bytes | None:
-        return self.memory.last_commit()
+        return self.inner.last_commit()
+
+    def begin_life(self) -> None:
+        """Open the back end anew: the plan of faults goes on."""
+        self.inner.inner = self.backend.opened()
 
     def _begin(self) -> None:
         self.operations += 1
@@ -161,11 +172,15 @@ class Simulation:
     """A system with the partitions `names`, on simulated NVRAM and a simulated anchor card."""
 
     def __init__(
-        self, chance: Random, names: tuple[str, ...], kbytes: int, faults: Iterable[NvramFault] = ()
+        self,
+        chance: Random,
+        names: tuple[str, ...],
+        kbytes: int,
+        faults: Iterable[NvramFault] = (),
+        backend: Backend | None = None,
     ) -> None:
         self.chance = chance
-        self.memory = MemoryNvram()
-        self.nvram = CutNvram(FaultyNvram(self.memory, faults), self.memory)
+        self.nvram = CutNvram(backend or MemoryBackend(), faults)
         self.card = MemoryCard()
         self.through_channel = True
         self.waits: tuple[float, ...] = (0, 0.001, 0.03)
@@ -176,7 +191,7 @@ class Simulation:
     def recovered(self, records: Mapping[str, bytes]) -> ManagedSystem:
         """Return the system that a start on these records recovers; fail if it refuses any record."""
         found = MemoryNvram(records)
-        found.mark.held = list(self.memory.mark.held)
+        found.mark.held = list(self.nvram.mark.slots())
         machine = assemble(self._seams(found, MemoryCard(self.card.held)), Settings(firmware=LEVEL))
         assert not any(partition.refused for partition in machine.system.partitions.values())
         return machine.system
@@ -187,6 +202,7 @@ class Simulation:
             async with trio.open_nursery() as nursery:
                 settings = Settings(firmware=LEVEL, flush_delay_ms=delay * 1000, partition=self._wishes)
                 self.nvram.switch_off = nursery.cancel_scope.cancel
+                self.nvram.begin_life()
                 try:
                     machine = assemble(self._seams(self.nvram, self.card, nursery), settings)
                 except NvramError:

@@ -79,7 +79,7 @@ WHOLE = (
     Whole("docs/migration.md", 40),
     Whole("docs/recipes.md", 50, measured=False),
     Whole("docs/signed-updates.md", 35, measured=False),
-    Whole("docs/simulate.md", 4),
+    Whole("docs/simulate.md", 5),
     Whole("spec/recovery.md", 17, measured=False),
 )
 

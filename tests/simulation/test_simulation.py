@@ -26,6 +26,7 @@ _PRINT = """import sys
 from swpks.testing.simulation import simulate
 for seed in (0, 2, 4, 6, 14, 19):
     print(*simulate(seed).trace, sep='\\n')
+print(*simulate(2, nvram="etcd").trace, sep='\\n')
 """
 
 
@@ -47,7 +48,8 @@ def test_another_process_with_other_hashes_has_the_same_history() -> None:
         for hashes in ("1", "20")
     }
     assert len(found) == 1
-    expected = "\n".join(line for seed in SAMPLE for line in simulate(seed).trace)
+    outcomes = [*map(simulate, SAMPLE), simulate(2, nvram="etcd")]
+    expected = "\n".join(line for each in outcomes for line in each.trace)
     assert found == {f"{expected}\n".encode()}
 
 

@@ -14,6 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from swpks.testing.simulation import simulate
+from swpks.testing.simulation.world import Nvrams
 from tests.migration_processes.disks import FAULTS
 from tests.nvram import etcd_attack
 from tests.nvram.etcd_members import Members
@@ -131,12 +132,21 @@ def custody(place: Place) -> Figures:
 
 def simulation(place: Place) -> Figures:
     """Run two systems, a console and guests in virtual time, with faults by a seed."""
+    return _simulated(place, "memory")
+
+
+def simulation_etcd(place: Place) -> Figures:
+    """Run the same with NVRAM in a simulated etcd, whose requests are late, lost and repeated."""
+    return _simulated(place, "etcd")
+
+
+def _simulated(place: Place, nvram: Nvrams) -> Figures:
     first = int.from_bytes(place.seed.encode(), "big") % 1_000_000
     seeds = range(first, first + place.amount(SEEDS))
     figures = Counter[str]()
     with ProcessPoolExecutor(AT_ONCE) as pool:
-        for outcome in pool.map(partial(simulate, traced=False), seeds, chunksize=25):
-            again = f"swpks simulate --seed {outcome.seed} --trace"
+        for outcome in pool.map(partial(simulate, traced=False, nvram=nvram), seeds, chunksize=25):
+            again = f"swpks simulate --seed {outcome.seed} --nvram {nvram} --trace"
             assert not outcome.failure, f"seed {outcome.seed}: {outcome.failure}\nagain: {again}"
             figures.update(outcome.figures)
     return {"seeds": len(seeds), **figures}
@@ -214,6 +224,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "nth-faults": nth_faults,
     "fuzzing": fuzzing,
     "simulation": simulation,
+    "simulation-etcd": simulation_etcd,
     "custody": custody,
     "migration-kills": migration_kills,
     "migration-disks": migration_disks,

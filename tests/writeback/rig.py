@@ -43,6 +43,7 @@ from hcall_server.writeback.commits import record_id
 from hcall_server.writeback.worker import Worker
 from swpks.testing.seams import simulated_seams
 from tests.guest import Chance, Guest
+from tests.nvram.backends import Backend
 
 PENDING, FLUSHED, GONE = (0, 0), (0, 1), (-7, 1)
 """The answers of CONFIRM: status and r4."""
@@ -109,6 +110,33 @@ class Journal(MemoryNvram):
                     yield image
 
 
+class BackedJournal(Journal):
+    """The same over another back end; `records` are those that it has after each attempt to commit."""
+
+    def __init__(self, records: Mapping[str, bytes], backend: Backend) -> None:
+        super().__init__(records)
+        self._backend = backend
+        self.inner = backend.opened()
+        self.inner.commit(records)
+
+    def load(self) -> dict[str, bytes]:
+        return self.inner.load()
+
+    def commit(self, changes: Mapping[str, bytes | None]) -> None:
+        try:
+            self.inner.commit(changes)
+        finally:
+            self.records = self._backend.records()
+        self.commits += 1
+        self.journal.append(dict(changes))
+
+    def last_commit(self) -> bytes | None:
+        return self.inner.last_commit()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 class Rig:
     """The running partitions lpar1, lpar2, ..., a guest of each, and their encryptor."""
 
@@ -121,8 +149,10 @@ class Rig:
         worker: Worker | None = None,
         entropy: Entropy | None = None,
         kbytes: int = 64,
+        backend: Backend | None = None,
     ) -> None:
-        self.journal = Journal(first_records(partitions, kbytes) if records is None else records)
+        found = first_records(partitions, kbytes) if records is None else records
+        self.journal = Journal(found) if backend is None else BackedJournal(found, backend)
         self.nvram = FaultyNvram(self.journal, plan)
         self.sealer = make_sealer()
         self.machine = assemble(_seams(self.nvram, worker, entropy), Settings())

@@ -1,6 +1,7 @@
 """The encryptor while NVRAM fails: no change is lost or counts as flushed, and health reports it (R-23)."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,10 +14,14 @@ from hcall_server.sealing import open_system
 from hcall_server.writeback.book import Book
 from hcall_server.writeback.health import FIRST_RETRY, LAST_RETRY, STALL
 from hcall_server.writeback.worker import InlineWorker, Job, Landed
+from swpks.testing.etcd.network import Fate
+from tests.nvram.backends import Backend, EtcdBackend, backend_of
 from tests.writeback.rig import FLUSHED, GONE, PENDING, Rig
 from tests.writeback.workers import ParkedWorker
 
 KINDS: list[Trouble] = ["full", "io", "busy", "corrupt"]
+OVER: list[tuple[Trouble, str]] = [*((kind, "memory") for kind in KINDS), ("io", "sqlite"), ("io", "etcd")]
+"""Kinds of faults and back ends: a back end of its own does not see the kind."""
 
 
 def step(rig: Rig, n: int) -> None:
@@ -40,12 +45,18 @@ async def history(rig: Rig, steps: int) -> list[bool]:
     return went
 
 
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """The back end of NVRAM that the test names."""
+    return backend_of(request.param, tmp_path)
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind, backend", OVER, indirect=["backend"])
 @pytest.mark.parametrize("nth", range(1, 7))
-async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None:
+async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool, backend: Backend) -> None:
     """R-23, R-21: If a commit fails, before or after it took effect, the next one includes its changes."""
-    rig = Rig(plan=[NvramFault(kind, after=after, nth=nth)])
+    rig = Rig(plan=[NvramFault(kind, after=after, nth=nth)], backend=backend)
     went = await history(rig, 6)
     assert went == [n != nth for n in range(1, 7)]
     assert await rig.encryptor.flush()
@@ -53,6 +64,37 @@ async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None
     assert rig.confirm(b"label 4") == GONE
     assert rig.power_cut().objects() == rig.objects() == {b"label 5": b"data", b"label 6": b"data"}
     assert rig.kinds == [kind, None]
+    rig.journal.close()
+
+
+FAILING: tuple[Fate, ...] = ("refused", "lost", "late", "unanswered", "unavailable")
+
+
+@pytest.mark.parametrize("fate", [*FAILING, "repeated"])
+@pytest.mark.parametrize("nth", range(1, 7))
+async def test_any_request_to_etcd_may_fail(nth: int, fate: Fate) -> None:
+    """R-23, R-21: the same for each request of a flush; a repeated one is no failure.
+
+    A late request arrives at the end, after newer commits, and has no effect any more.
+    """
+    backend = EtcdBackend()
+    rig = Rig(backend=backend)
+    network, sent = backend.lab.networks[0], 0
+
+    def fates(path: str) -> Fate:
+        nonlocal sent
+        sent += 1
+        return fate if sent == nth else "answered"
+
+    network.fates, network._lateness = fates, lambda: 1000
+    went = await history(rig, 6)
+    assert went == [n != nth or fate == "repeated" for n in range(1, 7)]
+    assert await rig.encryptor.flush()
+    network.deliver_all()
+    assert backend.records() == rig.journal.records
+    assert rig.confirm(b"label 6") == FLUSHED
+    assert rig.power_cut().objects() == rig.objects() == {b"label 5": b"data", b"label 6": b"data"}
+    assert rig.kinds == ([] if fate == "repeated" else ["io", None])
 
 
 async def test_everything_of_a_failed_flush_is_tried_again() -> None:

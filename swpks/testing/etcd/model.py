@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_REQUEST = 1_572_864
@@ -64,6 +64,8 @@ class EtcdModel:
         self.alarm = False
         """Whether NOSPACE was raised; only an operator ends it."""
         self.quota = quota
+        self.on_change: Callable[[Mapping[bytes, bytes | None]], None] = lambda changes: None
+        """Called after each revision with the keys that it has put; None for those that it has removed."""
         self._clock = clock
         self._history: dict[int, Store] = {1: {}}
         self._leases: dict[int, tuple[int, float]] = {}
@@ -235,8 +237,12 @@ class EtcdModel:
             self._advance({key: entry for key, entry in self._store.items() if key not in keys})
 
     def _advance(self, store: Store) -> None:
+        before = self._store
         self.revision += 1
         self._history[self.revision] = store
+        # A put makes a new entry, also with the same value.
+        put = {key: entry.value for key, entry in store.items() if before.get(key) is not entry}
+        self.on_change({**put, **dict.fromkeys(before.keys() - store.keys())})
 
     def _compact(self, body: Body) -> Body:
         revision = int(body["revision"])

@@ -166,7 +166,9 @@ class Performance:
         if step.late:
             source.life.end()
         else:
-            await self.watch.reached("in-doubt")
+            # If the source restarts meanwhile, the state may have come unseen.
+            with trio.move_on_after(3 * LENGTH):
+                await self.watch.reached("in-doubt")
         target.line.delays["tellCustody"] = step.seconds
         target.line.delayed = trio.Event()
         await trio.sleep(0.3)

@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING
 import outcome
 import trio
 
+from hcall_server.nvram.seam import NvramError
+
 if TYPE_CHECKING:
     from random import Random
 
     from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, Ownership
     from hcall_server.writeback.worker import Job, Landed
+
+OnRecords = Callable[[Mapping[str, bytes | None]], None]
+"""Called with the records of a commit; None for a record that the commit removes."""
 
 
 class Life:
@@ -33,6 +38,8 @@ class Life:
     def __init__(self) -> None:
         self.alive = True
         self.over = trio.Event()
+        self.opened = False
+        """Whether a machine was assembled in this life."""
         self.at_end: list[Callable[[], None]] = []
         self.steps = 0
         """The number of durable steps so far: commits of NVRAM, or transactions of a store."""
@@ -69,13 +76,15 @@ class PowerCut(Exception):
 
 
 class LivingNvram:
-    """The NVRAM as one life of a machine uses it; `committed` is called after each commit."""
+    """The NVRAM as one life of a machine uses it.
 
-    def __init__(
-        self, inner: Nvram, life: Life, committed: Callable[[Mapping[str, bytes | None]], None]
-    ) -> None:
+    `offered` is called with the records of each commit before it begins, `committed` after it has returned.
+    """
+
+    def __init__(self, inner: Nvram, life: Life, offered: OnRecords, committed: OnRecords) -> None:
         self._inner = inner
         self._life = life
+        self._offered = offered
         self._committed = committed
 
     @property
@@ -111,13 +120,17 @@ class LivingNvram:
         """Put or remove records; PowerCut if the life ends before or directly after the commit."""
         if self._life.crashes_before():
             raise PowerCut
-        self._inner.commit(changes)
+        self._offered(changes)
+        try:
+            self._inner.commit(changes)
+        except NvramError:
+            # A commit without an answer may have taken effect, so a crash may come directly after it too.
+            self._crash_after()
+            raise
         # The watch is called even if the life ends now: the records are durable, and the next life starts
         # from them. The machine gets no result, as if power failed directly after an fsync.
         self._committed(changes)
-        self._life.crash_after()
-        if not self._life.alive:
-            raise PowerCut
+        self._crash_after()
 
     def last_commit(self) -> bytes | None:
         """Return the commit record; PowerCut if the life is over."""
@@ -127,6 +140,11 @@ class LivingNvram:
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _crash_after(self) -> None:
+        self._life.crash_after()
+        if not self._life.alive:
+            raise PowerCut from None
 
 
 class SlowWorker:
@@ -141,6 +159,8 @@ class SlowWorker:
         self._free_at = 0.0
         self.sealed: Callable[[], None] = lambda: None
         """Called when the machine hands a job over, right after it has sealed the records of the job."""
+        self.waited: Callable[[], float] = lambda: 0.0
+        """Called after a job: the seconds that its result is late, because NVRAM has waited for answers."""
 
     def start(self, job: Job, landed: Landed) -> None:
         """Run `job` after a random time; call `landed` with its outcome if the life is not over then."""
@@ -159,5 +179,10 @@ class SlowWorker:
         await trio.sleep_until(at)
         if self._life.alive:
             result = outcome.capture(job)
+            # The effect of a commit is at one moment, and its result comes later. So other messages come
+            # between the two, and a crash loses the result.
+            if waited := self.waited():
+                await trio.sleep(waited)
+                self._free_at = max(self._free_at, trio.current_time())
             if self._life.alive:  # the commit may have ended this life
                 landed(result)

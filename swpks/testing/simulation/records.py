@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from hcall_abi.control_views import SystemView
-from hcall_server.nvram.names import CUSTODY, partition_name
+from hcall_server.nvram.names import CUSTODY, parse_partition, partition_name
 from hcall_server.platform.custody import OWNING, Custody, Word
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class DurableRecords:
         self._ever: dict[UUID, dict[tuple[str, Custody, int], int]] = defaultdict(dict)
         """The largest durable generation of each record that a system has ever had."""
         self._sealed: dict[str, dict[UUID, tuple[str, StoredState]]] = {}
+        self._inside: dict[bytes, dict[UUID, StoredState]] = defaultdict(dict)
+        """The states in each record that was ever given to a commit."""
 
     def __repr__(self) -> str:
         return f"DurableRecords({self._now!r})"
@@ -98,11 +100,26 @@ class DurableRecords:
         # state is stored here.
         self._sealed[name] = _in_memory(machine)
 
+    def offered(self, name: str, changes: Mapping[str, bytes | None]) -> None:
+        """Note the states in the records of a commit.  It may take effect now, later or never."""
+        # No two records have the same bytes: each is sealed with a nonce of its own.
+        for uuid, (record, state) in self._sealed.get(name, {}).items():
+            if (blob := changes.get(record)) is not None:
+                self._inside[blob][uuid] = state
+
     def committed(self, name: str, changes: Mapping[str, bytes | None]) -> None:
         """Note that the records of a commit are durable now."""
-        for uuid, (record, state) in self._sealed.pop(name, {}).items():
-            if record in changes:
+        # A removal in a part of its own leaves no state. The custody record follows in a later part.
+        for record, blob in changes.items():
+            if blob is None and (removed := parse_partition(record)):
+                self._now[name].pop(removed, None)
+        for blob in changes.values():
+            for uuid, state in self._inside.get(blob or b"", {}).items():
                 self._keep(name, uuid, state)
+
+    def crashed(self, name: str) -> None:
+        """Forget the sealed records that were not given to a commit."""
+        self._sealed.pop(name, None)
 
     def shown(self, name: str, answer: object) -> None:
         """Check that each custody in a view was stored before the system sent the view."""

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import console as rules
 from hcall_abi.statuses import Status
 from hcall_server.components.memory import MemoryCard, MemoryTpm
 from hcall_server.data_channel.memory import MemoryTransport
 from hcall_server.data_channel.stream import CountedStream
-from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.nvram.seam import NvramError
 from hcall_server.service.assembly import assemble
 from swpks.testing.seams import simulated_seams
-from swpks.testing.simulation.life import Life, LivingNvram, SlowWorker
+from swpks.testing.simulation.life import Life, OnRecords, SlowWorker
 from swpks.testing.simulation.links import ControlLine
 from swpks.testing.simulation.pipes import pipes
+from swpks.testing.simulation.places import MemoryPlace
 from swpks.testing.simulation.plan import SLOW_ANSWERS
 from swpks.testing.simulation.records import HeardWord
 from swpks.testing.simulation.seeds import Entropy, choices
@@ -30,9 +33,11 @@ if TYPE_CHECKING:
 
     from hcall_server.machine.logs import Log
     from hcall_server.machine.machine import Machine
+    from hcall_server.nvram.seam import Nvram
     from hcall_server.platform.custody import Standing, Word
     from hcall_server.platform.partition import Partition
     from hcall_server.service.settings import Settings
+    from swpks.testing.simulation.places import NvramPlace
 
 EPOCH = 1_800_000_000.0
 _PLACES = "unix:/"
@@ -86,7 +91,8 @@ class Site:
     def __init__(self, name: str, number: int, settings: Settings, around: Surroundings) -> None:
         self.name = name
         self.settings = settings
-        self.nvram, self.card, self.tpm = MemoryNvram(), MemoryCard(), MemoryTpm(seed=number)
+        self.nvram: NvramPlace = MemoryPlace()
+        self.card, self.tpm = MemoryCard(), MemoryTpm(seed=number)
         self.keys: dict[str, bytes] = {}
         self.line = ControlLine(name, around.chance(f"line {name}"), around.trace, around.tap)
         self.life = Life()
@@ -95,6 +101,8 @@ class Site:
         self.system_id = ""
         """The system's id; empty before its first start."""
         self.crashed: Callable[[Site], None] = lambda site: None
+        self.offered: OnRecords = lambda changes: None
+        """Called with the records of each commit before it begins."""
         self.committed: Callable[[Site, Mapping[str, bytes | None]], None] = lambda site, changes: None
         self.on_change: Callable[[Site], None] = lambda site: None
         """Called at each change that the machine reports to its watchers."""
@@ -103,6 +111,8 @@ class Site:
         self.sealed: Callable[[Machine], None] = lambda machine: None
         self.heard: Callable[[Site, HeardWord], None] = lambda site, word: None
         """Called with each word of another system or of the console, before it is taken."""
+        self.lost: Callable[[Machine, NvramError], None] = lambda machine, error: None
+        """Called when the NVRAM of a running machine belongs to another owner, or may do so."""
         self._around = around
         self._answers = around.chance(f"answers {name}")
         self._entropy = Entropy(around.seed, name)
@@ -133,24 +143,46 @@ class Site:
         await self._around.nursery.start(self._live, life)
 
     async def _live(self, life: Life, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._lived(life, task_status)
+        # The life may end before its machine: then its caller must not wait.
+        if not life.opened:
+            task_status.started()
+
+    async def _lived(self, life: Life, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             life.at_end.append(nursery.cancel_scope.cancel)
             life.at_end.append(self._end)
-            machine = self._assembled(life, nursery)
+            machine = await self._assembled_on_nvram(life, nursery)
             self._listen(machine, life, nursery)
             await nursery.start(machine.run)
             self.line.restart(machine)
             # `start` returns here, before the partitions run. So a step may crash the system in the middle of
             # its start.
+            life.opened = True
             task_status.started()
             await machine.counted_start()
             await trio.sleep_forever()
 
-    def _assembled(self, life: Life, nursery: trio.Nursery) -> Machine:
+    async def _assembled_on_nvram(self, life: Life, nursery: trio.Nursery) -> Machine:
+        """Wait for the NVRAM, and assemble a machine.  If NVRAM gives no answer, begin again."""
+        while True:
+            await self.nvram.take_over()
+            nvram = self.nvram.opened(life, self.offered, self._committed)
+            try:
+                machine = self._assembled(life, nursery, nvram)
+            except NvramError as error:
+                if error.kind == "corrupt":
+                    raise
+                self._around.trace.note(self.name, f"can't start: {error.message}")
+                await self.nvram.abandon()
+            else:
+                return machine
+
+    def _assembled(self, life: Life, nursery: trio.Nursery, nvram: Nvram) -> Machine:
         self._transport = MemoryTransport(self.keys)
         worker = SlowWorker(life, nursery, self._around.chance(f"disk {self.name} {self.lives}"))
         seams = simulated_seams(
-            nvram=LivingNvram(self.nvram, life, self._committed),
+            nvram=nvram,
             card=self.card,
             tpms=[self.tpm],
             worker=worker,
@@ -160,7 +192,7 @@ class Site:
         machine = assemble(seams._replace(date=date), self.settings)
         self.system_id = machine.system.system_id.hex()
         self.started(machine)
-        worker.sealed = partial(self.sealed, machine)
+        worker.sealed, worker.waited = partial(self.sealed, machine), self.nvram.waited
         self._watch(machine, life)
         return machine
 
@@ -193,7 +225,14 @@ class Site:
         ) -> Standing | None:
             if life.alive:
                 self.heard(self, HeardWord(uuid, on, epoch, generation))
-            return await take(uuid, on, epoch, generation=generation, **rest)
+            try:
+                return await take(uuid, on, epoch, generation=generation, **rest)
+            except RuntimeError:
+                # A call that waited for an earlier step goes on after the crash, and finds no nursery. A
+                # real crash ends it with its process.
+                if life.alive:
+                    raise
+                raise OperatorError(rules.CONSOLE_SERVED, "the system went away") from None
 
         machine.after_calls = after  # type: ignore[method-assign]
         machine.notify_watchers = notify  # type: ignore[method-assign]
@@ -228,6 +267,30 @@ class Site:
         except RuntimeError as error:
             raise OSError(str(error)) from None
         return ours, served
+
+    def nvram_lost(self, error: NvramError) -> None:
+        """Report to the machine that it owns its NVRAM no more, and let a standby take its place."""
+        if self.machine:
+            self.lost(self.machine, error)
+        self._around.nursery.start_soon(self._replaced, self.life)
+
+    def crash_comes(self) -> None:
+        """Start a new machine some time after the present one has crashed."""
+        self._around.nursery.start_soon(self._restarted, self.life)
+
+    async def _restarted(self, life: Life) -> None:
+        await life.over.wait()
+        await trio.sleep(self._answers.choice((0.0, 0.3, 2.0)))
+        await self.start()
+
+    async def _replaced(self, life: Life) -> None:
+        """End a life that has lost its NVRAM, some time before or after a standby owns it."""
+        if self._answers.random() < 0.5:
+            await self.nvram.take_over()
+        await trio.sleep(self._answers.choice((0.0, 0.1, 1.0, 3.0)))
+        if life is self.life and life.alive:
+            life.end()
+            await self.start()
 
     def _committed(self, changes: Mapping[str, bytes | None]) -> None:
         self._around.trace.note(self.name, f"commit {self.life.steps}: {' '.join(changes)}")

@@ -63,6 +63,7 @@ class Watch:
             site.crashed, site.served, site.on_change = self._crashed, self._served, self.look
             site.started = partial(self.records.started, site.name)
             site.sealed = partial(self.records.sealed, site.name)
+            site.offered = partial(self.records.offered, site.name)
             site.committed, site.heard = self._committed, self._heard
             site.line.shown = partial(self.records.shown, site.name)
 
@@ -195,6 +196,7 @@ class Watch:
 
     def _crashed(self, site: Site) -> None:
         """Add the crash of a system to the history of each of its partitions."""
+        self.records.crashed(site.name)
         machine = site.machine
         for partition in machine.system.partitions.values() if machine else ():
             uuid = partition.profile.uuid

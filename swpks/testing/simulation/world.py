@@ -21,6 +21,8 @@ All parts are those of the product; only the seams and the clock are simulated. 
 #   time              `VirtualClock`: it jumps to the next deadline when all tasks wait.
 #   order of tasks    Trio shuffles the tasks that are ready. Its generator is replaced by one of the seed.
 #   disks             NVRAM in memory. `SlowWorker` runs each commit as a task, at a drawn time: no thread.
+#   etcd              With `nvram="etcd"`: a model of a cluster. Its faults, and the tasks that keep leases,
+#                     are in virtual time (`etcd_plan`, `tenures`). The story is the same as over memory.
 #   console's store   SQLite in memory, in the loop.
 #   connections       `pipes` in memory. `wires`, `links` and `sites` delay, cut and lose their bytes.
 #   random bytes      `Entropy`, for keys, ids and nonces.
@@ -36,6 +38,8 @@ All parts are those of the product; only the seams and the clock are simulated. 
 #   decisions   at each entry that the console stores: it follows from the records of that moment
 #   followers   at each answer to a guest that is alone with its label
 #   trace, tap  at each byte on a wire: no secret
+#   commits     at each commit to etcd: it is there when it returns, and no older one comes later
+#               (`commit_judge`)
 #   journal     at each line of the log: no bug of the server
 #   histories   at the end: the answers to all guests have one order (`linear`)
 #   world       at the end: the faults are over, and each partition has exactly one owner
@@ -65,7 +69,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import trio
 
@@ -81,6 +85,11 @@ from swpks.testing.simulation.seeds import Entropy, run_seeded
 from swpks.testing.simulation.sites import Site, Surroundings
 from swpks.testing.simulation.watch import Watch
 
+if TYPE_CHECKING:
+    from swpks.testing.simulation.etcd_world import SimulatedEtcd
+
+Nvrams = Literal["memory", "etcd"]
+"""The kinds of NVRAM that a world may have."""
 NAME, SECOND = "lpar1", "lpar2"
 THIRD = THREE[-1]
 CALM = 40.0
@@ -99,7 +108,7 @@ class Simulated(NamedTuple):
 class World:
     """The systems, console, partitions and guests of one seed."""
 
-    def __init__(self, seed: int, nursery: trio.Nursery, *, traced: bool) -> None:
+    def __init__(self, seed: int, nursery: trio.Nursery, *, traced: bool, nvram: Nvrams) -> None:
         self.around = around = Surroundings(seed, nursery, traced=traced)
         self._plan = plan(seed)
         systems = self._plan.systems
@@ -108,6 +117,7 @@ class World:
             name: Site(name, n, _settings(name, homes, self._plan.stranger), around)
             for n, name in enumerate(systems, 1)
         }
+        self._etcd = self._on_etcd(seed) if nvram == "etcd" else None
         self.watch = Watch(list(self.sites.values()), around.trace)
         self.desk = Desk(self.sites, around, self.watch.decisions.entered)
         self.migrants = [
@@ -115,6 +125,17 @@ class World:
             for name, home in homes.items()
         ]
         self._nursery = nursery
+
+    def _on_etcd(self, seed: int) -> SimulatedEtcd:
+        """Return a cluster that has the NVRAM of all systems."""
+        from swpks.testing.simulation.etcd_plan import etcd_plan
+        from swpks.testing.simulation.etcd_world import SimulatedEtcd
+
+        etcd = SimulatedEtcd(self.around, etcd_plan(seed, self._plan.systems))
+        for name, site in self.sites.items():
+            site.nvram = place = etcd.place(name)
+            place.on_lost, place.on_crash = site.nvram_lost, site.crash_comes
+        return etcd
 
     async def play(self) -> None:
         """Play the story of the seed to its end, or to its first failure."""
@@ -153,6 +174,7 @@ class World:
             "orders refused": sum(each.operator.refused for each in self.migrants),
             "crashes": sum(site.lives - 1 for site in self.sites.values()) + self.desk.lives - 1,
             "bytes heard": self.around.tap.heard,
+            **(self._etcd.figures if self._etcd else {}),
         }
 
     # The beginning
@@ -188,6 +210,8 @@ class World:
             site.line.slowest = story.slowest
         async with trio.open_nursery() as nursery:
             ends = begins + story.length
+            if self._etcd:
+                nursery.start_soon(self._etcd.trouble)
             for migrant, steps in zip(self.migrants, (story.steps, story.beside), strict=False):
                 nursery.start_soon(_performed, migrant, steps, begins, ends)
             # If the state of a step never comes, the step gives up at the end of the story. A step that has
@@ -200,6 +224,8 @@ class World:
         """End all faults, start all systems and the console, and wait until each partition has one owner."""
         self.around.trace.note("story", "all faults end")
         self.around.network.cut_one_in, self.around.network.slowest = 0, 0.01
+        if self._etcd:
+            await self._etcd.calm()
         for site in self.sites.values():
             site.line.away, site.line.bad, site.line.slowest = False, 0.0, 0.01
             # A step may still wait for a crash that it has set. The crash must not come any more.
@@ -242,10 +268,17 @@ class World:
         return False
 
     def _settled(self) -> bool:
-        """Whether each partition has one owner, and no job or order is under way."""
+        """Whether each partition has one owner, each system its NVRAM, and no job or order is under way."""
+        if self._etcd and (self._etcd.troubled or not all(map(_is_healthy, self.sites.values()))):
+            return False
         if self.watch.fenced or any(job.state == "running" for job in self.desk.running.jobs.all):
             return False
         return all(each.settled() for each in self.migrants)
+
+
+def _is_healthy(site: Site) -> bool:
+    """Whether the last commit of a system has not failed.  Otherwise a partition may wait for its start."""
+    return site.machine is not None and site.machine.encryptor.health.ok
 
 
 async def _performed(migrant: Migrant, steps: Sequence[Step], begins: float, ends: float) -> None:
@@ -256,21 +289,26 @@ async def _performed(migrant: Migrant, steps: Sequence[Step], begins: float, end
             nursery.start_soon(migrant.acts.perform, step, ends)
 
 
-def simulate(seed: int, *, traced: bool = True) -> Simulated:
+def simulate(seed: int, *, traced: bool = True, nvram: Nvrams = "memory") -> Simulated:
     """Simulate the world of a seed, and return its outcome, which has the failure if there is one.
 
-    Without `traced`, the trace of the outcome is empty.
+    Without `traced`, the trace of the outcome is empty.  `nvram` is the place of the records of all systems:
+    `memory`, or one `etcd` in memory whose requests are late, lost and repeated.  The story is the same.
     """
-    return run_seeded(seed, partial(_simulated, seed, traced=traced))
+    if nvram == "etcd":
+        # The modules are loaded here: with NVRAM in memory they are not needed. They are loaded before the
+        # run, because a first import in it could draw from its chance.
+        from swpks.testing.simulation import etcd_world  # noqa: F401
+    return run_seeded(seed, partial(_simulated, seed, traced=traced, nvram=nvram))
 
 
-async def _simulated(seed: int, *, traced: bool) -> Simulated:
+async def _simulated(seed: int, *, traced: bool, nvram: Nvrams) -> Simulated:
     worlds: list[World] = []
     failures: list[str] = []
     with journal(failures.append):
         try:
             async with trio.open_nursery() as nursery:
-                worlds.append(World(seed, nursery, traced=traced))
+                worlds.append(World(seed, nursery, traced=traced, nvram=nvram))
                 await worlds[0].play()
                 nursery.cancel_scope.cancel()
         except* Exception as errors:
