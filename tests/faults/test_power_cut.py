@@ -163,7 +163,7 @@ async def test_a_cut_at_any_commit_of_a_long_history(
     assert min(lost, facts, cuts) >= trials // 2
 
 
-@pytest.mark.parametrize("backend, batches", [(MemoryBackend, 20), (EtcdBackend, 5)])
+@pytest.mark.parametrize("backend, batches", [(MemoryBackend, 20), (EtcdBackend, 10)])
 async def test_a_cut_at_every_operation_of_a_short_history(
     autojump_clock: trio.testing.MockClock, backend: Callable[[], Backend], batches: int
 ) -> None:

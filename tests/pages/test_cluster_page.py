@@ -12,8 +12,9 @@ from tests.nvram.etcd_members import free_ports
 from tests.pages.ends import repository, with_end
 from tests.pages.page_blocks import PageBlocks
 from tests.pages.sessions import follow
-from tests.spec.markdown import Session
+from tests.spec.markdown import ROOT, Session, tables
 
+PAGE = ROOT / "docs" / "cluster.md"
 _PORT = re.compile(r"(?<=:)[1-9]\d{4}\b|(?<=\"127\.0\.0\.1\", )\d{5}")
 """A port of the page.  The test takes free ones: those of the page may be in use on this machine."""
 
@@ -53,3 +54,17 @@ def test_a_take_over_step_by_step(
     # The reader saves the program in the folder of the page.
     steps.commands[1] += f"; cp {place / 'find.py'} ."
     follow(place, with_end(steps, "", ""))
+
+
+def test_the_figures_are_those_of_the_report() -> None:
+    """The table of the page has the medians of bench/results/nvram, with two digits that count."""
+    report = (ROOT / "bench" / "results" / "nvram" / "results.md").read_text("utf-8")
+    measured = dict(re.findall(r"^\| commit of (.*?) \| [\d,]+/s \| ([\d.,]+) \|", report, re.MULTILINE))
+    sizes = {"1 partition of 4 KiB": "4 KiB", "1 partition of 64 KiB": "64 KiB"}
+    sizes["16 partitions of 64 KiB"] = "16 x 64 KiB"
+    (table,) = [each for each in tables(PAGE.read_text("utf-8")) if each[0][0] == "commit"]
+    assert [row[0] for row in table[1:]] == list(sizes)
+    for name, *shown in table[1:]:
+        for cell, place in zip(shown, ("SQLite", "etcd, 1 node", "etcd, 3 nodes"), strict=True):
+            found = float(measured[f"{sizes[name]}, {place}"].replace(",", "")) / 1000
+            assert cell == (f"{found:.1f} ms" if found < 10 else f"{found:.0f} ms")

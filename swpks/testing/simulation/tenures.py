@@ -29,7 +29,7 @@ from hcall_server.nvram.seam import NvramError
 
 if TYPE_CHECKING:
     from hcall_server.nvram.etcd.nvram import EtcdNvram
-    from hcall_server.nvram.seam import CommitLimits, Mark
+    from hcall_server.nvram.seam import CommitLimits, Mark, Ownership
     from swpks.testing.simulation.commit_judge import CommitJudge
 
 LEAST = 1e-6
@@ -90,6 +90,16 @@ class JudgedNvram:
     def old_number(self) -> int:
         """The number of the last commit, for records of level 1."""
         return self._inner.old_number
+
+    @property
+    def always_newest(self) -> bool:
+        """Whether the inner NVRAM always has the newest records."""
+        return self._inner.always_newest
+
+    @property
+    def ownership(self) -> Ownership:
+        """The ownership of the inner NVRAM."""
+        return self._inner.ownership
 
     @property
     def limits(self) -> CommitLimits:
