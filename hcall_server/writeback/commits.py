@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from hcall_abi.rules import storage
 from hcall_server.nvram.names import COMMIT, parse_old_name, parse_partition
-from hcall_server.nvram.seam import Nvram
+from hcall_server.nvram.seam import Nvram, NvramError
 from hcall_server.sealing import NO_COMMIT, CommitAuthority, CommitRecord
 from hcall_server.sealing.commits import ID_SIZE, sized
 
@@ -36,7 +37,8 @@ class Commit:
     `following` the one after it.
 
     If NVRAM has limits, a large commit runs in parts.  `unsure`: an earlier commit failed, so a part of it
-    may have taken effect.
+    may have taken effect.  `least` is the number of the last commit that took effect for sure.  NVRAM is
+    not older than that.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class Commit:
         changes: Records,
         *,
         unsure: bool = False,
+        least: int = 0,
     ) -> None:
         self._nvram = nvram
         self._authority = authority
         self._unsure = unsure
+        self._least = least
         self._parts = _parts(nvram, base, changes)
         # The first record is made here, on the loop.  Usually it is the only one.
         self._base = base
@@ -93,8 +97,11 @@ class Commit:
         # for the rest.  With limits they may be in several parts.  If the list of the first part lacked a
         # record that the failed commit has replaced, a crash after this part would refuse its partition.
         found = self._nvram.last_commit()
-        entries = self._authority.decode(found).entries if found is not None else b""
-        return self._base._replace(entries=entries)
+        last = self._authority.decode(found) if found is not None else NO_COMMIT
+        if last.number < self._least:
+            message = f"NVRAM: its last commit is {last.number}, and {self._least} was confirmed"
+            raise NvramError("corrupt", f"{message}: it was put back to an older state", storage.NVRAM_AGE)
+        return self._base._replace(entries=last.entries)
 
     def _made(self, before: CommitRecord, changes: Records) -> _Part:
         """Return a part with its commit record.
@@ -120,6 +127,8 @@ class Commits:
         self._nvram = nvram
         self._authority = authority
         self._unsure = False
+        self._confirmed = 0
+        """The number of the last commit that this object has made for sure; 0 before the first one."""
 
     def __repr__(self) -> str:
         return f"Commits({self.last})"
@@ -131,7 +140,9 @@ class Commits:
         """
         # Until `done`, it is unknown whether this commit takes effect.
         unsure, self._unsure = self._unsure, self._nvram.limits is not None
-        commit = Commit(self._nvram, self._authority, self.last, changes, unsure=unsure)
+        commit = Commit(
+            self._nvram, self._authority, self.last, changes, unsure=unsure, least=self._confirmed
+        )
         # The numbers are used up now, even if the commit fails.  `done` sets the entries after a success.
         self.last = self.last._replace(number=commit.number)
         return commit
@@ -151,6 +162,7 @@ class Commits:
     def done(self, commit: Commit) -> None:
         """Note that a commit took effect."""
         self.last = commit.following
+        self._confirmed = commit.number
         self._unsure = False
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from random import Random
 
 import httpx
@@ -104,6 +107,45 @@ def test_a_commit_goes_on_at_the_next_member(lab: Lab) -> None:
         lab.fate(fate)
         nvram.commit({"x": fate.encode()})
         assert nvram.load() == {"x": fate.encode()}
+
+
+def put_back(lab: Lab, to: EtcdModel) -> None:
+    """Put the cluster back to an older state, as an operator does with a backup, under all its clients."""
+    for network in lab.networks:
+        network._model = to
+
+
+@pytest.mark.parametrize("fate", ["answered", "unanswered", "lost"])
+def test_an_owner_finds_that_etcd_was_put_back(lab: Lab, fate: Fate) -> None:
+    """R-22, R-85: an older commit key of the same owner is no predecessor."""
+    nvram = lab.opened()
+    nvram.commit({"x": b"1"})
+    older = deepcopy(lab.model)
+    nvram.commit({"x": b"2"})
+    lab.fate(fate)
+    with suppress(NvramError):
+        nvram.commit({"x": b"3"})
+    put_back(lab, older)
+    for operation in (lambda: nvram.commit({"y": b""}), nvram.last_commit, nvram.load):
+        with pytest.raises(NvramError) as caught:
+            operation()
+        assert caught.value.rule is rules.NVRAM_OWNER
+        assert nvram.over
+    assert older.values()[b"p/record/x"] == b"1"
+    assert b"p/record/y" not in older.values()
+
+
+@pytest.mark.parametrize("token", [b"", b"x", b"2.", b"2.-1", b"2.1", b"3.2", b"2." + b"9" * 5000, b"2.999"])
+def test_a_foreign_commit_key_ends_the_ownership(lab: Lab, token: bytes) -> None:
+    """R-85: only a link that this owner has sent since its last commit is a predecessor."""
+    nvram = lab.opened()
+    nvram.commit({"x": b"1"})
+    put = {"key": b64encode(b"p/commit").decode(), "value": b64encode(token).decode()}
+    lab.model.answer("/v3/kv/txn", json.dumps({"success": [{"request_put": put}]}).encode())
+    with pytest.raises(NvramError) as caught:
+        nvram.commit({"x": b"2"})
+    assert caught.value.rule is rules.NVRAM_OWNER
+    assert nvram.over
 
 
 def test_a_second_owner_is_refused_and_named(lab: Lab) -> None:

@@ -4,8 +4,13 @@ from uuid import UUID
 
 import pytest
 
-from hcall_server.nvram import SYSTEM, partition_name
-from hcall_server.writeback.commits import record_id
+from hcall_abi.faults import NvramFault
+from hcall_abi.rules import storage as rules
+from hcall_server.faults.nvram import FaultyNvram
+from hcall_server.nvram import COMMIT, SYSTEM, CommitLimits, NvramError, partition_name
+from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.sealing import CommitAuthority
+from hcall_server.writeback.commits import Commits, record_id
 
 A = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
 
@@ -27,3 +32,27 @@ def test_no_name_is_taken_for_the_uuid_of_a_partition() -> None:
     assert record_id("systemA")[6] >> 4 == A.version == 4
     for name in (SYSTEM, "systemA", "sixteen-letters!"):
         assert UUID(bytes=record_id(name)).version is None
+
+
+def test_records_that_were_put_back_are_not_gone_on_from() -> None:
+    """R-22, R-85: after a failed commit the list in NVRAM is read; one older than a confirmed one is refused.
+
+    Otherwise the next commit record would list the older records, and nobody would find the loss.
+    """
+    memory = MemoryNvram()
+    memory.limits = CommitLimits(1 << 20, 100)
+    nvram = FaultyNvram(memory)
+    commits = Commits(nvram, CommitAuthority(bytes(32)))
+    commits.make({SYSTEM: b"1" * 64})
+    older = dict(memory.records)
+    commits.make({SYSTEM: b"2" * 64})
+    nvram.set_faults(NvramFault("io"))
+    with pytest.raises(NvramError):
+        commits.make({SYSTEM: b"3" * 64})
+    memory.records.clear()
+    memory.records.update(older)
+    with pytest.raises(NvramError, match="put back") as refused:
+        commits.make({SYSTEM: b"4" * 64})
+    assert refused.value.rule is rules.NVRAM_AGE
+    assert memory.records == older
+    assert COMMIT in older

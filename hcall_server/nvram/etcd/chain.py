@@ -36,8 +36,14 @@
 #
 #     owner key is another one              LOST
 #     commit key has this token             The same request came twice, and its first copy was carried out.
-#     commit key has another revision       An older request of ours took effect.  Its revision is the
-#                                           predecessor now, and this transaction was not carried out.
+#     commit key has a token of ours that   An older request of ours took effect.  Its revision is the
+#     was sent after the last known commit  predecessor now, and this transaction was not carried out.
+#     commit key has any other value        FOREIGN, and LOST: another program has put the key, or etcd has
+#                                           gone back to an older state.
+#
+# The last case must not be taken for the one before it.  etcd may be put back from a backup under a living
+# owner: owner key and commit key are older ones of this owner.  An owner that went on from there would list
+# the older records as committed, and nobody would find that confirmed ones are gone.
 #
 # So the same request may be sent again, to any member: at most one copy is carried out.  The transport uses
 # that.  A commit goes on at the next member while the first one hangs.
@@ -70,6 +76,9 @@ from hcall_server.nvram.etcd import wire
 from hcall_server.nvram.etcd.wire import AnswerFormError, KeyValue, TxnAnswer
 from hcall_server.nvram.names import COMMIT
 
+MOST_DIGITS = 19
+"""Most digits of a link in a token."""
+
 
 class ChainState(Enum):
     """The knowledge about the owner and about the last commit."""
@@ -87,6 +96,8 @@ class Linked(Enum):
     BEHIND = auto()
     """It was not carried out: an older one of this owner has taken effect, and is the predecessor now."""
     LOST = auto()
+    FOREIGN = auto()
+    """The commit key is none that this owner can have put since its last commit."""
 
 
 class EtcdKeys(NamedTuple):
@@ -133,6 +144,8 @@ class Chain:
         self._owner = owner
         self._owner_revision = 0
         self._links = 0
+        self._done = 0
+        """The number of the last link that is known to be carried out."""
         self._token = b""
 
     def __repr__(self) -> str:
@@ -208,6 +221,9 @@ class Chain:
             return Linked.LOST
         if commit is not None and commit.value == self._token:
             return self._known(commit.mod_revision)
+        if not self._is_later_own(commit):
+            self.state = ChainState.LOST
+            return Linked.FOREIGN
         # The state stays UNSURE.  A still older request may be on its way, with the same predecessor as this
         # one; it has failed for ever.  But the caller's view of the records is not that of etcd.
         self.predecessor = _revision(commit)
@@ -221,8 +237,16 @@ class Chain:
         if self.state is ChainState.LOST:
             raise RuntimeError("a claim in the state LOST")
 
+    def _is_later_own(self, commit: KeyValue | None) -> bool:
+        """Whether a commit key is that of a link which this owner has sent since its last commit."""
+        revision, _, link = (commit.value if commit else b"").partition(b".")
+        if revision != b"%d" % self._owner_revision or not link.isdigit() or len(link) > MOST_DIGITS:
+            return False
+        return self._done < int(link) < self._links
+
     def _known(self, revision: int) -> Linked:
         self.predecessor, self.state = revision, ChainState.KNOWN
+        self._done = self._links
         return Linked.DONE
 
 

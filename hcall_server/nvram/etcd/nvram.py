@@ -101,7 +101,7 @@ class EtcdNvram:
             self._settle()
         if not changes:
             return
-        self._change(self._chain.link(changes))
+        self._link(self._chain.link(changes), fence=False)
         self._check_beside()
         self._compact()
 
@@ -113,7 +113,7 @@ class EtcdNvram:
         self._demand_ownership()
         if self._chain.state is ChainState.UNSURE:
             self._settle()
-        self._change(self._chain.wipe())
+        self._link(self._chain.wipe(), fence=False)
         self.drop_history()
 
     def last_commit(self) -> bytes | None:
@@ -160,22 +160,19 @@ class EtcdNvram:
         message = "NVRAM: commits of this server take effect again and again; is its request repeated?"
         raise NvramError("io", message, rules.NVRAM_REACHED)
 
-    def _change(self, body: bytes) -> None:
-        """Send a transaction that changes records; NvramError unless it was carried out."""
-        outcome, _ = self._link(body, fence=False)
-        if outcome is Linked.BEHIND:
-            # Only after a fence is the predecessor sure.  So this is another program that writes the key.
-            message = f"NVRAM: another program has put {self._keys.commit.decode()} in etcd"
-            raise NvramError("io", message, rules.NVRAM_OWNER)
-
     def _link(self, body: bytes, *, fence: bool) -> tuple[Linked, bytes | None]:
-        """Send one transaction of the chain; return its outcome, for a fence with the commit record."""
+        """Send one transaction of the chain; return its outcome, for a fence with the commit record.
+
+        A change follows a fence, so its outcome is never BEHIND.
+        """
         answer = self._ask(body)
         with _form():
             outcome = self._chain.linked(answer)
             read = answer.found(0) if answer.succeeded and fence else None
         if outcome is Linked.LOST:
             raise _other_owner(self._keys.prefix)
+        if outcome is Linked.FOREIGN:
+            raise _foreign(self._keys)
         if outcome is Linked.DONE and not answer.succeeded:
             # The request came twice.  The answer to the copy that was carried out is lost, and with it the
             # record that it has read.
@@ -263,6 +260,15 @@ def _form() -> Iterator[None]:
 def _bad_form(reason: str) -> NvramError:
     message = f"NVRAM: an answer of etcd is malformed: {reason}; is another program at this address?"
     return NvramError("corrupt", message, rules.NVRAM_ANSWER)
+
+
+def _foreign(keys: EtcdKeys) -> NvramError:
+    message = (
+        f"NVRAM: {keys.commit.decode()} in etcd is not of the last commit: etcd was put back to an older "
+        "state, or another program has put the key; stop this server, and start it again: that compares "
+        "the records with its high-water mark"
+    )
+    return NvramError("io", message, rules.NVRAM_OWNER)
 
 
 def _other_owner(prefix: str) -> NvramError:
