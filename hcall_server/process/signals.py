@@ -6,6 +6,7 @@ A clean stop stores all changes first.
 from __future__ import annotations
 
 import signal
+from typing import Any, Self
 
 # By default, each of these signals ends the process at once.  For the guests that is a power cut, and pending
 # changes may be lost.  So the server stops cleanly instead, whatever the purpose of the signal is.
@@ -29,6 +30,48 @@ def stop_signals() -> set[signal.Signals]:
     """
     # SIGINT has no default action to test, because Python has installed its own handler.
     return _ALWAYS | {each for each in _UNLESS_IGNORED if signal.getsignal(each) is signal.SIG_DFL}
+
+
+class NotedStops:
+    """A block of the main thread in which a stop signal is noted and does nothing else.
+
+    A server with NVRAM on etcd starts in two event loops: the wait for its NVRAM, and the service.  A signal
+    between them would end the process at once, and its NVRAM would have an owner until the end of the lease.
+    So the second loop gets it by `deliver`.
+    """
+
+    def __init__(self, *, active: bool = True) -> None:
+        self._active = active
+        self._noted: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"NotedStops({self._noted.name if self._noted else None})"
+
+    def __enter__(self) -> Self:
+        for each in stop_signals() if self._active else ():
+            self._before[each] = signal.signal(each, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def deliver(self) -> None:
+        """Raise the noted signal again, for the handlers that are set now."""
+        if self._noted is not None:
+            signal.raise_signal(self._noted)
+
+    def ignore(self) -> None:
+        """Ignore all stop signals for the rest of the process, which ends now."""
+        # Another thread may wait for a member of etcd.  A signal that is blocked in the main thread alone
+        # would reach that thread, and end the process with the wrong status.
+        for each in self._before:
+            signal.signal(each, signal.SIG_IGN)
+        self._before.clear()
+
+    def _note(self, number: int, frame: object) -> None:
+        self._noted = signal.Signals(number)
 
 
 def hold_stop_signals() -> None:

@@ -8,7 +8,7 @@
 #   2. A client that waits for its CONFIRM gets it, if NVRAM works.
 #   3. The stop ends in bounded time, whatever NVRAM, a guest or a client of the console does.
 #
-# The order, in `_until_stopped` and then in `run`:
+# The order, in `_until_stopped` and then in `running`:
 #
 #   - No new connections, requests or sockets: a power-on from now on is refused.
 #   - The first flush, while sessions go on.  Durability needs only the last one, but a client that waits in
@@ -25,18 +25,14 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from hcall_abi.errors import StorageError, SwpksError
+from hcall_abi.errors import SwpksError
 from hcall_abi.frames import GoodbyeReason
-from hcall_abi.rules import service as rules
 from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import (
     SocketFile,
@@ -46,28 +42,19 @@ from hcall_server.data_channel.sockets import (
     remove_stale_sockets,
 )
 from hcall_server.machine import logs
-from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
-from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system_state import SystemState
-from hcall_server.process.descriptors import allow_many_descriptors
-from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
+from hcall_server.process.signals import HURRY_SIGNALS, NotedStops, stop_signals
 from hcall_server.service import peers
-from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.notify import notify
-from hcall_server.service.places import check_places, check_trace
 from hcall_server.service.ready_fields import ready_fields
 from hcall_server.service.settings import Settings, parse_listen
-from hcall_server.service.snapshot_places import snapshots_of
 from hcall_server.service.state import State
-from hcall_server.service.tracing import SystemTraces
 from hcall_server.writeback.encryptor import Encryptor
 
 if TYPE_CHECKING:
     import ssl
 
-    from hcall_server.nvram.etcd.nvram import EtcdNvram
-    from hcall_server.nvram.etcd.place import EtcdPlace
 
 Announce = Callable[[dict[str, Any]], None]
 """Called once, when every socket listens, with the fields of the ready line (spec/service.md#ready)."""
@@ -77,93 +64,11 @@ Passed = Sequence[tuple[str, socket.socket]]
 
 _log = logs.Log()
 
-_LAST_COMMIT = 1.0
-"""Seconds that a failed start waits for a commit that runs, before it leaves NVRAM open."""
-
 ANNOUNCE_PATIENCE = 1.0
 """Seconds that a start waits for its own changes (IPL counts, new partitions) to become durable.
 
 If an IPL count is not durable by then, its partition starts later, as soon as it is.
 """
-
-
-def run(
-    folder: Path,
-    settings: Settings,
-    announce: Announce,
-    passed: Passed = (),
-    *,
-    accept_older: bool = False,
-    standby: bool = False,
-) -> None:
-    """Serve a state folder until a stop signal, on its own sockets and those that were `passed`.
-
-    `accept_older` is as in `assemble`.  A `standby` first waits for the end of the present owner of its NVRAM
-    on etcd; a stop signal ends that wait.  Raises OperatorError and StorageError if it can't start,
-    StorageError if the last flush failed.
-    """
-    place = settings.nvram_on_etcd(standby=standby)
-    tls = _tls_of(settings)
-    check_places(folder.absolute() / "run", settings, passed=bool(passed))
-    check_trace(folder.absolute(), settings)
-    with ExitStack() as undo:
-        state = State(folder, nvram_on_etcd=place is not None)
-        undo.callback(state.close)
-        undo.push(lambda kind, *_: state.discard() if kind and issubclass(kind, SwpksError) else None)
-        etcd = _owned(state, place, standby=standby)
-        if place is not None and etcd is None:
-            return
-        clock = AwakeClock(time.monotonic)
-        seams = _seams(state, settings, clock, etcd)
-        undo.callback(seams.nvram.close)
-        machine = assemble(seams, settings, accept_older=accept_older)
-        traces = machine.traces = SystemTraces(machine.sessions, folder.absolute(), settings, seams.date)
-        traces.begin_all()
-        machine.snapshots = snapshots_of(machine, folder.absolute())
-        undo.pop_all()
-    log_access(machine.access)
-    allow_many_descriptors()
-    server = Server(machine, state, settings, passed, tls)
-    try:
-        trio.run(server.serve, announce, clock=clock)
-    except BaseException:
-        traces.discard()
-        if state.idle(_LAST_COMMIT):  # if not, a commit still uses NVRAM
-            seams.nvram.close()
-            state.close()
-        raise
-    _end(server, seams, state)
-
-
-def _end(server: Server, seams: Seams, state: State) -> None:
-    """Close NVRAM and the state after a stop; StorageError if not everything is durable."""
-    seams.worker.close()
-    if not server.flushed:  # the worker may still use NVRAM, so it stays open
-        raise StorageError(
-            rules.STOP_FLUSHED,
-            f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
-        )
-    seams.nvram.commit({})  # empty: raises if the state was removed after its last commit
-    seams.nvram.close()
-    state.close()
-
-
-def _owned(state: State, place: EtcdPlace | None, *, standby: bool) -> EtcdNvram | None:
-    """Return NVRAM on etcd, owned; None if a stop signal came first, or if NVRAM is in the folder."""
-    if place is None:
-        return None
-    from hcall_server.service.standing_by import owned_nvram
-
-    return owned_nvram(state, place, standby=standby)
-
-
-def _seams(state: State, settings: Settings, clock: AwakeClock, etcd: EtcdNvram | None) -> Seams:
-    try:
-        return state.seams(clock.now, settings.tpm, etcd)
-    except BaseException:
-        if etcd is not None:
-            etcd.close()
-        raise
 
 
 class Server:
@@ -181,6 +86,8 @@ class Server:
         """Whether everything was durable at the end."""
         self.trouble: str | None = None
         """The last error of NVRAM, if the last flush failed."""
+        self.noted = NotedStops(active=False)
+        """The stop signal that came before `serve`, if there is one."""
         self.machine = machine
         self._listeners = state.listeners
         self._sockets = state.run_folder
@@ -200,6 +107,7 @@ class Server:
         """Serve until a stop signal; raises the error that makes a start impossible."""
         failure: SwpksError | None = None
         with trio.open_signal_receiver(*stop_signals()) as signals:
+            self.noted.deliver()
             async with trio.open_nursery() as nursery:
                 try:
                     ready = await self._start(nursery)
@@ -374,22 +282,3 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
         if number in HURRY_SIGNALS:
             _log.warning("server.stops_at_once", signal=signal.Signals(number).name)
             scope.cancel()
-
-
-def log_access(access: AccessAccount) -> None:
-    """Log the steps of this start's access to the keystores, and parts without a good copy of the key."""
-    for step in access.steps:
-        _log.info("root_key.step", step=step.number, finding=step.text)
-    for part in access.parts:
-        if not part.ok:
-            _log.warning("part.unwell", part=part.name, copy=part.copy, reason=part.detail)
-
-
-def _tls_of(settings: Settings) -> ssl.SSLContext | None:
-    """Return the TLS of the control channel over TCP, or None.  If it is None, no TLS module is loaded."""
-    found = settings.control_over_tcp()
-    if found is None:
-        return None
-    from hcall_server.control_channel import tls
-
-    return tls.server_context(tls.ServerFiles(*map(Path, found[2:])))

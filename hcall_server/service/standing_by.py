@@ -83,9 +83,18 @@ async def _unless_stopped(taking: Taking, patience: float | None, advice: str = 
     """Return NVRAM when it is owned; None after a stop signal.  Raises the errors of `_owned`."""
     failure: SwpksError | None = None
     nvram: EtcdNvram | None = None
+    stopped = False
+
+    async def stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        nonlocal stopped
+        number = await anext(aiter(signals))
+        _log.info("server.stops_waiting", signal=signal.Signals(number).name)
+        stopped = True
+        scope.cancel()
+
     with trio.open_signal_receiver(*stop_signals()) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+            nursery.start_soon(stop_on_signal, signals, nursery.cancel_scope)
             try:
                 nvram = await _owned(taking, patience, advice)
             except SwpksError as error:  # raised below, because the nursery would wrap it into a group
@@ -93,6 +102,9 @@ async def _unless_stopped(taking: Taking, patience: float | None, advice: str = 
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    if stopped and nvram is not None:  # the signal came when the last attempt had just succeeded
+        nvram.close()
+        return None
     return nvram
 
 
@@ -122,12 +134,6 @@ async def _attempt(taking: Taking, *, standby: bool) -> tuple[str, EtcdNvram | N
             raise
         return error.message, None
     return f"the owner is {taking.holder or 'another server'}", nvram
-
-
-async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    number = await anext(aiter(signals))
-    _log.info("server.stops_waiting", signal=signal.Signals(number).name)
-    scope.cancel()
 
 
 def _log_loss(error: NvramError) -> None:
