@@ -8,7 +8,7 @@
 #   2. A client that waits for its CONFIRM gets it, if NVRAM works.
 #   3. The stop ends in bounded time, whatever NVRAM, a guest or a client of the console does.
 #
-# The order, in `_until_stopped` and then in `running`:
+# The order, in `_until_stopped` and then in `run`:
 #
 #   - No new connections, requests or sockets: a power-on from now on is refused.
 #   - The first flush, while sessions go on.  Durability needs only the last one, but a client that waits in
@@ -27,12 +27,14 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.frames import GoodbyeReason
+from hcall_abi.rules import service as rules
 from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import (
     SocketFile,
@@ -44,9 +46,12 @@ from hcall_server.data_channel.sockets import (
 from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.system_state import SystemState
+from hcall_server.process.descriptors import allow_many_descriptors
 from hcall_server.process.signals import HURRY_SIGNALS, NotedStops, stop_signals
 from hcall_server.service import peers
 from hcall_server.service.notify import notify
+from hcall_server.service.opened import OpenedParts, opened_parts
+from hcall_server.service.places import check_places, check_trace
 from hcall_server.service.ready_fields import ready_fields
 from hcall_server.service.settings import Settings, parse_listen
 from hcall_server.service.state import State
@@ -69,6 +74,51 @@ ANNOUNCE_PATIENCE = 1.0
 
 If an IPL count is not durable by then, its partition starts later, as soon as it is.
 """
+
+
+def run(
+    folder: Path,
+    settings: Settings,
+    announce: Announce,
+    passed: Passed = (),
+    *,
+    accept_older: bool = False,
+    standby: bool = False,
+) -> None:
+    """Serve a state folder until a stop signal, on its own sockets and those that were `passed`.
+
+    `accept_older` is as in `assemble`.  A `standby` first waits for the end of the present owner of its NVRAM
+    on etcd; a stop signal ends that wait.  Raises OperatorError and StorageError if it can't start,
+    StorageError if the last flush failed.
+    """
+    place, tls = settings.nvram_on_etcd(standby=standby), _tls_of(settings)
+    check_places(folder.absolute() / "run", settings, passed=bool(passed))
+    check_trace(folder.absolute(), settings)
+    with NotedStops(active=place is not None) as noted:
+        parts = opened_parts(folder, settings, place, accept_older=accept_older, standby=standby)
+        if parts is None:
+            noted.ignore()
+            return
+        allow_many_descriptors()
+        server = Server(parts.machine, parts.state, settings, passed, tls)
+        server.noted = noted
+        _serve(server, parts, announce)
+
+
+def _serve(server: Server, parts: OpenedParts, announce: Announce) -> None:
+    """Run a server until it is stopped, and close its parts."""
+    try:
+        trio.run(server.serve, announce, clock=parts.clock)
+    except BaseException:
+        parts.abandon()
+        raise
+    parts.seams.worker.close()
+    if not server.flushed:  # the worker may still use NVRAM, so it stays open
+        raise StorageError(
+            rules.STOP_FLUSHED,
+            f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
+        )
+    parts.close()
 
 
 class Server:
@@ -282,3 +332,13 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
         if number in HURRY_SIGNALS:
             _log.warning("server.stops_at_once", signal=signal.Signals(number).name)
             scope.cancel()
+
+
+def _tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS of the control channel over TCP, or None.  If it is None, no TLS module is loaded."""
+    found = settings.control_over_tcp()
+    if found is None:
+        return None
+    from hcall_server.control_channel import tls
+
+    return tls.server_context(tls.ServerFiles(*map(Path, found[2:])))

@@ -189,9 +189,9 @@ def run(options: argparse.Namespace) -> int:
     def serve() -> None:
         settings = _settings(options)
         protect_memory(debuggable=settings.debuggable)
-        from hcall_server.service import running
+        from hcall_server.service import server
 
-        running.run(
+        server.run(
             options.state,
             settings,
             lambda ready: _begin(ready, ready_to, _unsized(settings)),

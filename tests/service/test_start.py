@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hcall_abi.errors import OperatorError
-from hcall_server.service import running
+from hcall_server.service import server
 from hcall_server.service.settings import Settings
 from hcall_server.service.state import State
 from swpks import __main__
@@ -103,7 +103,7 @@ def test_a_start_that_is_refused_releases_the_state(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(listen=(f"tcp:127.0.0.1:{taken.getsockname()[1]}",))
         with pytest.raises(OperatorError, match="in use"):
-            running.run(tmp_path / "state", settings, lambda ready: None)
+            server.run(tmp_path / "state", settings, lambda ready: None)
     state = State(tmp_path / "state")
     try:
         state.seams().nvram.close()

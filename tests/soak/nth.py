@@ -90,7 +90,7 @@ def _child(folder: Path, settings: Settings, fault: Fault | None, nth: int) -> i
 
 
 def _run(folder: Path, settings: Settings, fault: Fault | None) -> None:
-    """Do the work of `running.run`. A cancellation acts on the loop of the server."""
+    """Do the work of `server.run`. A cancellation acts on the loop of the server."""
     state = State(folder)
     seams = state.seams()
     machine = assemble(seams, settings)

@@ -57,7 +57,7 @@ class SharedEtcd:
         """Successful claims."""
 
 
-class EtcdPlace:
+class SimulatedEtcdPlace:
     """The place of one system's records in the cluster.
 
     `on_lost` is called when the present owner has lost its lease, `on_crash` before a crash of its machine.
@@ -86,7 +86,7 @@ class EtcdPlace:
         self._judge = CommitJudge(name, self._present, etcd.around.trace.fail)
 
     def __repr__(self) -> str:
-        return f"EtcdPlace({self.name!r}, {self.tenure!r})"
+        return f"SimulatedEtcdPlace({self.name!r}, {self.tenure!r})"
 
     # The place of NVRAM
 
@@ -235,7 +235,7 @@ class EtcdPlace:
 class _Host(httpx.BaseTransport):
     """The machine of one tenure: its requests go through the network of its system."""
 
-    def __init__(self, place: EtcdPlace, number: int) -> None:
+    def __init__(self, place: SimulatedEtcdPlace, number: int) -> None:
         self._place = place
         self._number = number
 

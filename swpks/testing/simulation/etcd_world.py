@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from swpks.testing.etcd.model import EtcdModel
-from swpks.testing.simulation.etcd_places import SILENT, TTL, EtcdPlace, SharedEtcd
+from swpks.testing.simulation.etcd_places import SILENT, TTL, SharedEtcd, SimulatedEtcdPlace
 from swpks.testing.simulation.etcd_plan import ALL, EtcdPlan, Outage
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ class SimulatedEtcd(SharedEtcd):
     def __init__(self, around: Surroundings, plan: EtcdPlan) -> None:
         super().__init__(around, plan, EtcdModel(trio.current_time))
         self.model.on_change = self._changed
-        self._places: dict[str, EtcdPlace] = {}
+        self._places: dict[str, SimulatedEtcdPlace] = {}
 
     def __repr__(self) -> str:
         return f"SimulatedEtcd({self.model!r})"
 
-    def place(self, name: str) -> EtcdPlace:
+    def place(self, name: str) -> SimulatedEtcdPlace:
         """Return the place of a system's records."""
-        self._places[name] = EtcdPlace(self, name)
+        self._places[name] = SimulatedEtcdPlace(self, name)
         return self._places[name]
 
     @property
