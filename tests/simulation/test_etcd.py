@@ -21,7 +21,9 @@ from hcall_server.writeback.commits import Commit
 from swpks.testing.simulation import simulate
 from swpks.testing.simulation.commit_judge import CommitJudge
 from swpks.testing.simulation.etcd_plan import etcd_plan
+from swpks.testing.simulation.etcd_world import SimulatedEtcd
 from swpks.testing.simulation.plan import SYSTEMS, plan
+from swpks.testing.simulation.world import World
 
 SEEDS = 20
 Bug = Callable[[], AbstractContextManager[Any]]
@@ -61,6 +63,24 @@ def test_a_seed_has_one_history() -> None:
     assert one.trace != simulate(2).trace
     assert etcd_plan(2, SYSTEMS) == etcd_plan(2, SYSTEMS) != etcd_plan(3, SYSTEMS)
     assert plan(2) == plan(2)
+
+
+def test_a_machine_is_told_that_its_nvram_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-22: while it still runs.  `Site.lost` is the place for the machine's own reaction."""
+    told: list[NvramError] = []
+    on_etcd = World._on_etcd
+
+    def listening(self: World, seed: int) -> SimulatedEtcd:
+        for site in self.sites.values():
+            site.lost = lambda machine, error: told.append(error)
+        return on_etcd(self, seed)
+
+    monkeypatch.setattr(World, "_on_etcd", listening)
+    for seed in range(SEEDS):
+        simulate(seed, nvram="etcd", traced=False)
+        if told:
+            break
+    assert {error.rule for error in told} == {rules.NVRAM_OWNER}
 
 
 def unchained() -> AbstractContextManager[Any]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -79,7 +80,8 @@ class Story:
     def judge_mark(self, seed: int) -> None:
         """Read the mark on crash states, and check that it has a slot with the last confirmed number."""
         for path, confirmed in self.crashes(seed):
-            numbers = [found for each in FileMark(path).slots() if (found := number_in(each)) is not None]
+            with closing(FileMark(path)) as mark:
+                numbers = [found for each in mark.slots() if (found := number_in(each)) is not None]
             assert numbers, "no slot is readable"
             assert max(numbers) >= confirmed
 

@@ -81,6 +81,7 @@ class SimulatedEtcdPlace:
         self._standby: Tenure | None = None
         self._claims = trio.Lock()
         self._mark = MemoryMark()
+        self._other_mark: MemoryMark | None = None
         self._silent = 0
         self._committed: OnRecords = lambda changes: None
         self._judge = CommitJudge(name, self._present, etcd.around.trace.fail)
@@ -137,10 +138,8 @@ class SimulatedEtcdPlace:
 
     async def _claimed(self) -> Tenure:
         """Return a new tenure that owns the records."""
-        # A standby on another machine has a mark of its own, which is older.
         if self.tenures and self.chance.random() < 0.3:
-            older, self._mark = self._mark, MemoryMark()
-            self._mark.held = list(older.held)
+            self._change_machine()
         while True:
             self.tenures += 1
             tenure = self._made(self.tenures)
@@ -160,6 +159,14 @@ class SimulatedEtcdPlace:
             self.etcd.around.trace.note(self.name, f"{tenure.owner} owns NVRAM")
             self.etcd.around.nursery.start_soon(tenure.keep)
             return tenure
+
+    def _change_machine(self) -> None:
+        """Let the next owner be the other machine, whose mark is as old as its last tenure."""
+        other = self._other_mark
+        if other is None:
+            other = MemoryMark()
+            other.held = list(self._mark.held)
+        self._mark, self._other_mark = other, self._mark
 
     def _made(self, number: int) -> Tenure:
         """Return a tenure that owns nothing yet."""
