@@ -40,7 +40,11 @@ def test_other_words_are_refused(text: str) -> None:
 
 def test_a_password_in_a_url_is_not_repeated() -> None:
     """R-85: etcd's password is refused, and is not in the message."""
-    for text in ("etcd:http://root:canary-1@a:1", "etcd:root:canary-1@a", "x:http://root:canary-1@a"):
+    for text in (
+        *("etcd:http://root:canary-1@a:1", "etcd:root:canary-1@a", "x:http://root:canary-1@a"),
+        *("etcd:http://u:p/canary@h", "etcd:http://u:x,canary@h", "ETCD:http://u:p/canary@h"),
+        *("u:canary@h:2379", "etcd:http://h?token=canary", "etcd:https://u:c#canary@h"),
+    ):
         with pytest.raises(OperatorError) as refused:
             parse_place(text)
         assert "canary" not in str(refused.value)
