@@ -62,6 +62,10 @@ class AnchorCard:
     def __repr__(self) -> str:
         return f"AnchorCard({str(self._folder)!r})"
 
+    def check(self) -> None:
+        """Raise the errors of `read` about links, kinds, modes and access; no content is read."""
+        self._file.check()
+
     def read(self) -> Card | None:
         """Return the content of the card, None when there is no card yet.
 

@@ -5,6 +5,7 @@ The file has mode 0600, and a folder of its own with mode 0700.  Neither may be 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -36,11 +37,23 @@ class PrivateFile:
 
         Raises OperatorError if others may read the file or it is a link, StorageError if it can't be read.
         """
-        self._refuse_links()
         try:
+            self._refuse_links()
             return self._content()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self.damaged(f"can't be read: {error.strerror or error}") from None
+
+    def check(self) -> None:
+        """Raise the errors of `read` that need no content: those about links, kinds, modes and access."""
+        try:
+            self._refuse_links()
+            self._check_private(self.path.lstat())
+            if not os.access(self.path, os.R_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise self.damaged(f"can't be read: {error.strerror or error}") from None
 

@@ -6,7 +6,7 @@ and the body (size, time, type, shape).  Every error becomes a problem.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from hcall_abi.problems import problem_of
 from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
 from hcall_server.control_channel.loading import loaded
-from hcall_server.control_channel.performing import Answer, Call, Reply, StreamAnswer, Text
+from hcall_server.control_channel.performing import Answer, Call, Reply, StreamAnswer, Text, performed
 from hcall_server.control_channel.problems import ProblemError, explained_error
 from hcall_server.control_channel.verbs import PERFORMED
 from hcall_server.machine.logs import Log, explained
@@ -82,14 +82,14 @@ class _Path:
             await _discard_body(request)
             raise
         body = await self._body(request, verb)
-        perform, load = PERFORMED[verb.operation]
-        if load and verb.operation not in self._loaded:
+        row = PERFORMED[verb.operation]
+        if row.load and verb.operation not in self._loaded:
             # The modules are imported at the first request that needs them, which makes a start short.  A
             # thread imports them, so that h-calls go on.
-            await loaded(partial(load, self._machine), self._machine.reserve)
+            await loaded(partial(row.load, self._machine), self._machine.reserve)
             self._loaded.add(verb.operation)
-        answer = perform(Call(self._machine, name, body, request.headers.get(CONSOLE_HEADER)))
-        return _response(verb, await answer if isinstance(answer, Awaitable) else answer)
+        call = Call(self._machine, name, body, request.headers.get(CONSOLE_HEADER))
+        return _response(verb, await performed(row, call))
 
     def _demanded(self, request: Request) -> tuple[Verb, str]:
         """Return the verb, and the name of the partition, "" for a verb without one; check the header."""

@@ -62,10 +62,10 @@ async def remove_snapshot(call: Call) -> SnapshotsView:
 
 
 SNAPSHOTS: Mapping[str, Performed] = {
-    "listSnapshots": Performed(list_snapshots, load_snapshots),
+    "listSnapshots": Performed(list_snapshots, load_snapshots, always=True),
     "saveSnapshot": Performed(save_snapshot, load_snapshots),
     "loadSnapshot": Performed(load_snapshot, load_snapshots),
-    "showSnapshot": Performed(show_snapshot, load_snapshots),
+    "showSnapshot": Performed(show_snapshot, load_snapshots, always=True),
     "diffSnapshot": Performed(diff_snapshot, load_snapshots),
     "removeSnapshot": Performed(remove_snapshot, load_snapshots),
 }

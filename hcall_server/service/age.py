@@ -80,6 +80,16 @@ class AgeCheck:
             way = "or begin with an empty one: swpks hmc replace service-processor --state DIR"
             _refuse(rules.NVRAM_AGE, f"{reason}: {advice}, {way}")
 
+    def refuse_empty(self) -> NoReturn:
+        """Refuse the empty NVRAM that a standby of a system has found.
+
+        A standby without a mark would go on in the state Recovery, and look healthy.  But usually its prefix
+        is wrong.  On purpose, such as for a new prefix, an operator begins without --standby.
+        """
+        reason = "there is no record of this system, and its anchor card holds a key"
+        advice = "If the records were removed on purpose, start once without --standby"
+        _refuse(rules.NVRAM_AGE, f"{reason}: is this the right cluster and --nvram-prefix?  {advice}")
+
     def of_level_1(self) -> int:
         """Return how many IPL counts the records of sealed level 1 may lack.
 

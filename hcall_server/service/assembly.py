@@ -93,11 +93,13 @@ class Seams(NamedTuple):
     date: Callable[[], float] = time.time
 
 
-def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) -> Machine:
+def assemble(
+    seams: Seams, settings: Settings, *, accept_older: bool = False, standby: bool = False
+) -> Machine:
     """Make a machine of its parts: recover the records in NVRAM, and apply the settings.
 
-    `accept_older`: go on even if NVRAM is older than its high-water mark, or has no mark.  That is a decision
-    about one start, and therefore no setting.
+    `accept_older`: go on even if NVRAM is older than its high-water mark, or has no mark.  `standby`: refuse
+    NVRAM without any record, if the system is not new.  Both are about one start, and therefore no settings.
 
     Raises OperatorError if the settings can't be applied, StorageError if the system as a whole can't be
     opened.  A partition that can't be opened is in the system, with `refused` set.  No partition is activated
@@ -105,8 +107,9 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     """
     seams = seams._replace(entropy=checked(seams.entropy))
     nvram = FaultyNvram(seams.nvram)
-    opening = Opening(seams.components, nvram, seams.entropy, seams.transport, accept_older=accept_older)
-    stored = opening.open(_record(None, settings))
+    stored = Opening(
+        seams.components, nvram, seams.entropy, seams.transport, accept_older=accept_older, standby=standby
+    ).open(_record(None, settings))
     before = _stored_record(stored)
     system = _system(_record(before, settings), stored.identity, seams.entropy, settings)
     roster = before.roster if before else ()
@@ -363,8 +366,7 @@ def _warn_of_postponed(state: SystemState, settings: Settings) -> None:
 
 def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
     """Make or change a partition as its settings say, and set its fault plan."""
-    changed = _provide(machine.system, wish)
-    if changed:
+    if changed := _provide(machine.system, wish):
         machine.encryptor.changed(changed)
     if wish.faults and wish.name in machine.system.partitions:
         machine.set_faults(wish.name, wish.faults)

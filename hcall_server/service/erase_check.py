@@ -23,10 +23,9 @@ from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Components
 from hcall_server.files import replace_private
 from hcall_server.keystore.store import Entropy
-from hcall_server.nvram.mark import FileMark
 from hcall_server.platform.root_key import CardFinding, CopyFinding, RecordsFinding
 from hcall_server.service.key_copies import WRAPPED, read_copies, records_finding
-from hcall_server.service.layout import ANCHOR_CARD, SERVICE_PROCESSOR, etcd_mark_path
+from hcall_server.service.layout import ANCHOR_CARD, SERVICE_PROCESSOR, etcd_mark_path, open_etcd_mark
 from hcall_server.service.tpms import open_tpms
 
 _WIPE = "nvram.etcd-wipe"
@@ -80,7 +79,7 @@ def _has_commits(folder: Path) -> bool:
     path = etcd_mark_path(folder)
     if not path.exists():
         return False
-    mark = FileMark(path)
+    mark = open_etcd_mark(folder)
     try:
         return any(mark.slots())
     finally:

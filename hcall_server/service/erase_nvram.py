@@ -33,15 +33,14 @@ from typing import TYPE_CHECKING, Protocol
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import cluster
 from hcall_server.keystore.store import Entropy
-from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import Nvram
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.erase_check import foreign, note_wipe
 from hcall_server.service.layout import (
     SERVICE_PROCESSOR,
     demand_one_nvram,
-    etcd_mark_path,
     nvram_path,
+    open_etcd_mark,
     take_away,
 )
 
@@ -139,7 +138,7 @@ class NvramOnEtcd:
     @contextmanager
     def opened(self) -> Iterator[Nvram]:
         """Return a block with the mark of this folder; the mark is made if it is missing."""
-        with closing(FileMark(etcd_mark_path(self.folder))) as mark:
+        with closing(open_etcd_mark(self.folder)) as mark:
             self._nvram.mark = mark
             yield self._nvram
 

@@ -16,6 +16,8 @@ from hcall_abi.rules import cluster
 from hcall_abi.rules import storage as rules
 from hcall_server.files import destroy, is_empty, make_folder, refuse_link, sync_folder
 from hcall_server.folders import outer_folder
+from hcall_server.nvram.files import make_private_file
+from hcall_server.nvram.mark import FileMark
 from hcall_server.service.state_folder import check_private
 
 ANCHOR_CARD = "anchor-card"
@@ -51,6 +53,13 @@ def nvram_path(state: Path) -> Path:
 def etcd_mark_path(state: Path) -> Path:
     """Return the path of the high-water mark of NVRAM on etcd."""
     return state / SERVICE_PROCESSOR / ETCD_MARK
+
+
+def open_etcd_mark(state: Path) -> FileMark:
+    """Open the high-water mark of NVRAM on etcd; OperatorError for a link, and for anything but a file."""
+    path = etcd_mark_path(state)
+    make_private_file(path)
+    return FileMark(path)
 
 
 def demand_one_nvram(state: Path, *, on_etcd: bool, start: bool = True) -> None:

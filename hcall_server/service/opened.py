@@ -72,7 +72,7 @@ def opened_parts(
         clock = AwakeClock(time.monotonic)
         seams = _seams(state, settings, clock, etcd)
         undo.callback(seams.nvram.close)
-        machine = assemble(seams, settings, accept_older=accept_older)
+        machine = assemble(seams, settings, accept_older=accept_older, standby=standby)
         traces = machine.traces = SystemTraces(machine.sessions, folder.absolute(), settings, seams.date)
         traces.begin_all()
         machine.snapshots = snapshots_of(machine, folder.absolute())

@@ -49,13 +49,13 @@ from hcall_server.platform.system_state import SystemState
 from hcall_server.process.descriptors import allow_many_descriptors
 from hcall_server.process.signals import HURRY_SIGNALS, NotedStops, stop_signals
 from hcall_server.service import peers
+from hcall_server.service.draining import drain
 from hcall_server.service.notify import notify
 from hcall_server.service.opened import OpenedParts, opened_parts
 from hcall_server.service.places import check_places, check_trace
 from hcall_server.service.ready_fields import ready_fields
 from hcall_server.service.settings import Settings, parse_listen
 from hcall_server.service.state import State
-from hcall_server.writeback.encryptor import Encryptor
 
 if TYPE_CHECKING:
     import ssl
@@ -287,6 +287,7 @@ class Server:
         asked = await self._asked(signals)
         notify("STOPPING=1")
         sessions, encryptor = self.machine.sessions, self.machine.encryptor
+        owner = self.machine.nvram.ownership
         _log.info("server.stopping", signal=asked, sessions=sessions.session_count)
         limits = self._settings.limits
         deadline = trio.current_time() + limits.drain_seconds
@@ -295,36 +296,26 @@ class Server:
             self._control.cancel()  # a verb that is answered after the last flush could be lost
             self._close()
             with trio.CancelScope(deadline=deadline):
-                await drain(encryptor)
+                await drain(encryptor, owner)
             sessions.end_all(GoodbyeReason.SERVER_STOPPING, "the server stops")
             with trio.move_on_after(limits.goodbye_seconds + 1):
                 await sessions.wait_empty()
             await self._control_ended.wait()  # the control channel bounds the time of running requests
             with trio.CancelScope(deadline=deadline):
-                await drain(encryptor)
+                await drain(encryptor, owner)
             if self.machine.traces:
                 await self.machine.traces.close()
             nursery.cancel_scope.cancel()
         self.flushed = not encryptor.pending
         self.trouble = encryptor.health.last_error
+        if owner and owner.over and self.trouble is None:  # no flush was tried after it
+            self.trouble = "the ownership of NVRAM is over"
         _log.info("server.stopped", flushed=self.flushed)
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
-
-
-async def drain(encryptor: Encryptor) -> None:
-    """Return when all changes made until now are durable.  The caller bounds the time.
-
-    Sessions may go on.  A wait until no change is left could be endless: a busy guest always makes new
-    ones.
-    """
-    while True:
-        if await encryptor.flush():
-            return
-        await trio.sleep(0.05)
 
 
 async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -42,13 +42,13 @@ from hcall_server.service.layout import (
     SNAPSHOTS,
     TRACES,
     demand_one_nvram,
-    etcd_mark_path,
     finish_wipe,
     make_service_processor,
     nvram_path,
+    open_etcd_mark,
 )
 from hcall_server.service.state_folder import LAYOUT, StateFolder, check_private, trouble
-from hcall_server.service.tpms import open_tpms
+from hcall_server.service.tpms import check_tpms, open_tpms
 from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import ThreadWorker
 
@@ -117,10 +117,16 @@ class State:
         return self._worker.ended(seconds)
 
     def etcd_mark(self) -> FileMark:
-        """Open the high-water mark of NVRAM on etcd.  OperatorError if the state has NVRAM in its folder."""
+        """Open the high-water mark of NVRAM on etcd.  OperatorError if the state has NVRAM in its folder.
+
+        Links, kinds, modes and access of the parts are checked too: a standby must not find at a take-over
+        that it can't read them.
+        """
+        AnchorCard(self.folder / ANCHOR_CARD).check()
+        check_tpms(self.folder)
         self._make_service_processor()
         demand_one_nvram(self.folder, on_etcd=True)
-        return FileMark(etcd_mark_path(self.folder))
+        return open_etcd_mark(self.folder)
 
     def seams(
         self, clock: Clock = time.monotonic, tpms: Sequence[str] = (), etcd: EtcdNvram | None = None

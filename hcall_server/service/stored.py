@@ -92,7 +92,7 @@ class Opening:
     """One start on components and NVRAM; `entropy` makes new ids and keys.
 
     `accept_older`: go on with NVRAM that is older than its high-water mark, or has none
-    (spec/sealed.md#high-water-mark).
+    (spec/sealed.md#high-water-mark).  `standby`: refuse NVRAM without any record, if the card holds a key.
     """
 
     def __init__(
@@ -103,12 +103,14 @@ class Opening:
         transport: Transport,
         *,
         accept_older: bool = False,
+        standby: bool = False,
     ) -> None:
         self._components = components
         self._nvram = nvram
         self._entropy = entropy
         self._transport = transport
         self._age = AgeCheck(nvram, accept_older=accept_older)
+        self._standby = standby
 
     def open(self, record: SystemRecord) -> Stored:
         """Return the stored system; a new one begins with the system record `record`.
@@ -214,6 +216,8 @@ class Opening:
             return self._converted(identity, authority, records)
         if COMMIT not in records:
             self._age.demand_new()
+            if self._standby and not records:
+                self._age.refuse_empty()
             return _Ready(Commits(self._nvram, authority))
         last = authority.decode(records[COMMIT])
         promised = _promises_mark(copies, last)

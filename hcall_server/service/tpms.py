@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hcall_server.components.seam import Tpm
-from hcall_server.components.tpm.kinds import TpmKind, open_tpm
+from hcall_server.components.tpm.kinds import TpmKind, check_files, open_tpm
 from hcall_server.keystore.store import Entropy
 from hcall_server.process.folder import trouble
 from hcall_server.service.layout import TPMS
@@ -26,6 +26,12 @@ def open_tpms(state: Path, entropy: Entropy, words: Sequence[str] = ()) -> tuple
             wanted = TpmKind.parse(words[slot]) if slot < len(words) else None
             found.append(open_tpm(state / name, name, wanted, entropy))
     return tuple(found)
+
+
+def check_tpms(state: Path) -> None:
+    """Raise the errors of `open_tpms` about links, kinds, modes and access; read no content."""
+    for name in TPMS:
+        check_files(state / name, name)
 
 
 def _has(state: Path, name: str) -> bool:

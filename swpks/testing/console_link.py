@@ -10,7 +10,7 @@ machine can't be reached, an answer is lost after its verb was performed, or a s
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -61,18 +61,17 @@ class MachineLink:
 
     async def perform(self, request: ConsoleRequest[T]) -> T:
         """Perform a request, and return its answer; OperatorError if the answer is lost."""
-        from hcall_server.control_channel.performing import Call, Reply
+        from hcall_server.control_channel.performing import Call, Reply, performed
         from hcall_server.control_channel.verbs import PERFORMED
 
         machine = self._reached()
         machine.system.demand_identity(request.system_id)
         if request.name:
             machine.system.find(request.name)
-        performed = PERFORMED[request.verb.operation]
-        if performed.load:
-            performed.load(machine)
-        answer = performed.perform(Call(machine, request.name, request.body))
-        found = await answer if isinstance(answer, Awaitable) else answer
+        row = PERFORMED[request.verb.operation]
+        if row.load:
+            row.load(machine)
+        found = await performed(row, Call(machine, request.name, request.body))
         self.asked.append(request.verb.operation)
         await trio.lowlevel.checkpoint()  # a console that is killed in this moment gets no answer
         # The answer is lost after the verb has had its effect.  The console can't know that.

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from hcall_abi.faults import NvramFault
 from hcall_abi.statuses import Status
 from hcall_client.calls import (
     Authorization,
@@ -22,6 +23,7 @@ from hcall_client.errors import HcallError, SessionEnded
 from hcall_client.request import Request
 from hcall_server.control_channel.views import health_view
 from hcall_server.machine.ownership import BUSY_SECONDS, leave_after
+from hcall_server.service.draining import drain
 from tests.faults.simulation import Life, Simulation
 
 OS = Authorization(3)
@@ -98,5 +100,31 @@ async def test_the_partitions_leave_service_after_a_time(autojump_clock: trio.te
                 await session.pipeline([get_config()])
         assert not life.system.find("a").running
         assert not len(life.machine.sessions)
+
+    await lived(body, owner)
+
+
+@pytest.mark.parametrize("later", [0.0, 1.0])
+async def test_a_stop_does_not_wait_for_flushes(autojump_clock: trio.testing.MockClock, later: float) -> None:
+    """R-85: no flush of a former owner can succeed, so its stop repeats none."""
+    owner = Granted()
+
+    async def end() -> None:
+        await trio.sleep(later)
+        owner.over = True
+
+    async def body(life: Life) -> None:
+        async with life.session("a") as session:
+            await session.pipeline([write_object(OS, b"x", b"old")])
+        life.machine.set_nvram_fault(NvramFault("io", times=None))
+        if later:
+            life.nursery.start_soon(end)
+        else:
+            owner.over = True
+        before = trio.current_time()
+        with trio.fail_after(later + 10):
+            await drain(life.encryptor, owner)
+        assert trio.current_time() <= before + later + 1
+        assert life.encryptor.pending
 
     await lived(body, owner)

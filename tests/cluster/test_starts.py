@@ -11,9 +11,13 @@ import pytest
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import cluster as rules
-from hcall_server.components.memory import MemoryTpm
+from hcall_abi.rules import storage
+from hcall_server.components.memory import MemoryCard, MemoryTpm
+from hcall_server.components.seam import Card
 from hcall_server.nvram import NvramError
 from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.platform.identity import SystemIdentity
+from hcall_server.platform.system_state import SystemState
 from hcall_server.service.age import AgeCheck
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import Settings
@@ -117,3 +121,29 @@ def test_an_empty_prefix_below_a_mark_is_refused() -> None:
     nvram.mark.held = [b"a mark of a commit", b""]
     with pytest.raises(NvramError, match="is --nvram-prefix right"):
         AgeCheck(nvram, accept_older=False).demand_new()
+
+
+def test_a_standby_refuses_an_empty_prefix() -> None:
+    """R-85: the folder of a system, without a mark, below a wrong prefix: nothing is written there."""
+    nvram, card, tpm = MemoryNvram(), MemoryCard(), MemoryTpm()
+    nvram.always_newest = True
+    assemble(simulated_seams(nvram=nvram, card=card, tpms=[tpm]), Settings(), standby=True)  # a new system
+    other = MemoryNvram()
+    other.always_newest = True
+    seams = simulated_seams(nvram=other, card=card, tpms=[tpm])
+    with pytest.raises(NvramError, match=r"--nvram-prefix\?  If .* start once without --standby") as refused:
+        assemble(seams, Settings(), standby=True)
+    assert refused.value.rule is storage.NVRAM_AGE
+    assert other.records == {}
+    for standby in (False, True):  # the first step of spec/service.md#to-etcd-and-back, and a later start
+        assert assemble(seams, Settings(), standby=standby).system.state is SystemState.RECOVERY
+
+
+def test_a_standby_of_a_system_that_was_cleared_goes_on() -> None:
+    """R-62, R-85: after Clear All an empty NVRAM is the usual one."""
+    card = MemoryCard()
+    card.write(Card(SystemIdentity.make(os.urandom), reset_pending=True))
+    nvram = MemoryNvram()
+    nvram.always_newest = True
+    machine = assemble(simulated_seams(nvram=nvram, card=card), Settings(), standby=True)
+    assert machine.system.state is SystemState.RESET_PENDING

@@ -15,7 +15,7 @@ from hcall_client.calls import (
     remove_object,
     write_object,
 )
-from hcall_server.service.server import drain
+from hcall_server.service.draining import drain
 from tests.faults import writer
 from tests.faults.simulation import Life, Simulation
 

@@ -25,6 +25,7 @@ from hcall_server.service.server import Server
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
 from hcall_server.writeback.worker import ThreadWorker
+from tests.cluster.test_loss import Granted
 from tests.data_channel.support import read, write
 
 HURRIES = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -234,3 +235,21 @@ async def test_the_machine_opens_and_closes_sockets(whole: Whole) -> None:
     stop()
     await whole.done.wait()
     assert not path.exists()
+
+
+async def test_a_stop_after_the_ownership_of_nvram(whole: Whole) -> None:
+    """R-85: a former owner stops without a wait, reports its changes as lost, and names the reason."""
+    owner = Granted()
+    whole.nvram.inner.ownership = owner  # type: ignore[misc]
+    whole.settings = dataclasses.replace(SETTINGS, limits=Limits(drain_seconds=1000))
+    ready = await whole.start()
+    whole.nvram.set_faults(NvramFault("io", times=None))
+    async with open_channel(ready["sockets"]["alpha"]) as channel:
+        await channel.call(write(b"a"))
+        owner.over = True
+        stop()
+        with trio.fail_after(20):
+            await whole.done.wait()
+    assert not whole.flushed
+    assert whole.server is not None
+    assert whole.server.trouble is not None

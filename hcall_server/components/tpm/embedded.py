@@ -28,6 +28,12 @@ from hcall_server.components.tpm.blobs import (
 SEED_NAME = "seed"
 
 
+def seed_file(folder: Path, name: str) -> PrivateFile:
+    """Return the file of the seed of a TPM."""
+    path, about = folder / SEED_NAME, {"private": rules.TPM_MODE, "whole": rules.TPM_SEED}
+    return PrivateFile(path, name, SEED_FILE_SIZE, **about)
+
+
 class EmbeddedTpm:
     """A TPM whose seed is the file `seed` (mode 0600) in a folder of its own (mode 0700).
 
@@ -40,8 +46,7 @@ class EmbeddedTpm:
     def __init__(self, folder: Path, name: str, entropy: Callable[[int], bytes]) -> None:
         self.name = name
         self._entropy = entropy
-        path, about = folder / SEED_NAME, {"private": rules.TPM_MODE, "whole": rules.TPM_SEED}
-        self._file = PrivateFile(path, name, SEED_FILE_SIZE, **about)
+        self._file = seed_file(folder, name)
 
     def __repr__(self) -> str:
         return f"EmbeddedTpm({str(self._file.path)!r})"

@@ -18,7 +18,7 @@ from hcall_abi.near import near_question
 from hcall_abi.rules import storage as rules
 from hcall_server.components.private_file import PrivateFile
 from hcall_server.components.seam import Tpm
-from hcall_server.components.tpm.embedded import SEED_NAME, EmbeddedTpm, replace_advice
+from hcall_server.components.tpm.embedded import SEED_NAME, EmbeddedTpm, replace_advice, seed_file
 
 EXTERNAL_NAME = "external"
 LINE_MOST = 4096
@@ -82,6 +82,12 @@ def open_tpm(folder: Path, name: str, wanted: TpmKind | None, entropy: Callable[
     if found not in (EMBEDDED, remembered):
         _external(folder, name).write(os.fsencode(f"{found}\n"))
     return tpm
+
+
+def check_files(folder: Path, name: str) -> None:
+    """Raise the errors of `open_tpm` and of the TPM about links, kinds, modes and access; read no content."""
+    for file in (_external(folder, name), seed_file(folder, name)):
+        file.check()
 
 
 def remembered_kind(folder: Path, name: str) -> TpmKind | None:
