@@ -1,8 +1,9 @@
 """Waiting for the ownership of NVRAM on etcd, before a server reads a part or opens a socket."""
 
 # Two servers wait here.  A standby waits as long as the present owner lives, and while etcd does not answer.
-# Any other server waits only for the end of a lease: the owner may be its own former process, which was
-# killed.  If the owner is still there after that time, it lives, and the start is refused.
+# Any other server waits only for the end of the owner's lease: the owner may be its own former process, which
+# was killed.  If the owner is still there after that time, it lives, and the start is refused.  An owner key
+# without a lease would never end by itself: some operator has put it.
 #
 # Each attempt blocks, so it runs in a thread.  A stop signal ends the wait at once, and leaves such a thread
 # alone.  It may still become the owner.  Then etcd ends its lease some seconds after the process.
@@ -10,7 +11,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import signal
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hcall_abi.bounds import MAX_NVRAM_LEASE_S
 from hcall_abi.errors import SwpksError
 from hcall_server.machine.logs import Log, explained
 from hcall_server.nvram.etcd.nvram import EtcdNvram
@@ -109,9 +110,12 @@ async def _unless_stopped(taking: Taking, patience: float | None, advice: str = 
 
 
 async def _owned(taking: Taking, patience: float | None, advice: str) -> EtcdNvram:
-    """Try until this server is the owner; for `patience` seconds, or for ever if it is None."""
-    until = trio.current_time() + (math.inf if patience is None else patience)
-    told = ""
+    """Try until this server is the owner.
+
+    For ever if `patience` is None.  Otherwise for the time of the owner's lease; `patience` is the time if
+    etcd does not tell it.
+    """
+    begun, told = trio.current_time(), ""
     while True:
         reason, nvram = await _attempt(taking, standby=patience is None)
         if nvram is not None:
@@ -120,9 +124,26 @@ async def _owned(taking: Taking, patience: float | None, advice: str) -> EtcdNvr
             _log.info("nvram.waits", reason=reason)
             notify(f"STATUS=waiting: {reason}")
             told = reason
-        if trio.current_time() > until:
-            raise NvramInUseError(f"{taking.prefix} in etcd, owned by {taking.holder},", advice)
+        if patience is not None and trio.current_time() > begun + _patience(taking, patience):
+            raise NvramInUseError(
+                f"{taking.prefix} in etcd, owned by {taking.holder},",
+                _no_lease(taking) or advice,
+            )
         await trio.sleep(PAUSE)
+
+
+def _patience(taking: Taking, unknown: float) -> float:
+    """Return the seconds that the present owner's lease may last; `unknown` if etcd has not told its time."""
+    if taking.holder_seconds is None:
+        return unknown
+    return min(taking.holder_seconds, MAX_NVRAM_LEASE_S) + GRACE if taking.holder_seconds else -1.0
+
+
+def _no_lease(taking: Taking) -> str:
+    """Return advice about an owner key that no lease ends; an empty text for another one."""
+    if taking.holder_seconds != 0:
+        return ""
+    return f"the key {taking.prefix}/owner hangs on no lease: delete it, if no server owns it"
 
 
 async def _attempt(taking: Taking, *, standby: bool) -> tuple[str, EtcdNvram | None]:
@@ -133,7 +154,8 @@ async def _attempt(taking: Taking, *, standby: bool) -> tuple[str, EtcdNvram | N
         if not standby:
             raise
         return error.message, None
-    return f"the owner is {taking.holder or 'another server'}", nvram
+    reason = f"the owner is {taking.holder or 'another server'}"
+    return "; ".join(filter(None, (reason, _no_lease(taking)))), nvram
 
 
 def _log_loss(error: NvramError) -> None:

@@ -13,7 +13,7 @@ from hcall_server.nvram.etcd.place import parse_place
     "text, endpoints",
     [
         ("etcd:127.0.0.1:2379", ["http://127.0.0.1:2379"]),
-        ("etcd:localhost", ["http://localhost:2379"]),
+        ("etcd:LocalHost", ["http://localhost:2379"]),
         ("etcd:http://a:1,b:2,HTTP://c/", ["http://a:1", "http://b:2", "http://c:2379"]),
         ("etcd:[::1]:2379", ["http://[::1]:2379"]),
         ("etcd:[::1]", ["http://[::1]:2379"]),
@@ -28,7 +28,15 @@ def test_endpoints_become_urls(text: str, endpoints: list[str]) -> None:
     "text",
     [
         *("", "etcd", "etcd:", "etcd:a,", "etcd:,a", "sqlite:a", "etcd:a:0", "etcd:a:65536", "etcd:a:b"),
-        *("etcd:ftp://a", "etcd:http://a/v3", "etcd:http://a?x", "etcd:a b", "etcd:a:1,a:1", "etcd:::1"),
+        *(
+            "etcd:ftp://a",
+            "etcd:http://a/v3",
+            "etcd:http://a?x",
+            "etcd:a b",
+            "etcd:a:1,a:1",
+            "etcd:a:1,A:1",
+            "etcd:::1",
+        ),
     ],
 )
 def test_other_words_are_refused(text: str) -> None:

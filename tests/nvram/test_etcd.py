@@ -238,6 +238,11 @@ _REQUESTS = [
     ("/v3/kv/compaction", '{"revision":"9999999"}'),
     ("/v3/lease/revoke", '{"ID":"77"}'),
     ("/v3/lease/keepalive", '{"ID":"77"}'),
+    ("/v3/lease/timetolive", '{"ID":"77"}'),
+    ("/v3/lease/grant", '{"ID":"7","TTL":"60"}'),
+    ("/v3/lease/timetolive", '{"ID":"7"}'),
+    ("/v3/lease/revoke", '{"ID":"7"}'),
+    ("/v3/lease/timetolive", '{"ID":"7"}'),
 ]
 
 

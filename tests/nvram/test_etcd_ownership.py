@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,12 +17,12 @@ import pytest
 from hcall_abi.rules import storage as rules
 from hcall_server.nvram import NvramError, NvramInUseError
 from hcall_server.nvram.etcd.chain import Chain, ChainState, EtcdKeys
-from hcall_server.nvram.etcd.lease import LeaseKeeper
+from hcall_server.nvram.etcd.lease import Lease, LeaseKeeper
 from hcall_server.nvram.etcd.nvram import PAGE
 from hcall_server.nvram.etcd.place import EtcdTls
 from hcall_server.nvram.etcd.tls import client_context
 from hcall_server.nvram.etcd.transport import EtcdCluster, connected
-from hcall_server.nvram.etcd.wire import COMPACTION, KEEP, RANGE, EtcdHeader, KeepAnswer, TxnAnswer
+from hcall_server.nvram.etcd.wire import COMPACTION, KEEP, RANGE, TXN, EtcdHeader, KeepAnswer, TxnAnswer
 from tests.certificates import Authority
 from tests.nvram.test_etcd_model import Lab
 
@@ -205,3 +207,65 @@ def test_the_name_of_the_owner_is_shown_printable(lab: Lab) -> None:
     with pytest.raises(NvramInUseError, match=r"owned by .*host.*, is held") as caught:
         lab.opened(b"b")
     assert "\x1b" not in caught.value.message
+
+
+def test_a_beat_reads_the_owner_key(lab: Lab) -> None:
+    """R-22: an operator has deleted the key: the lease lives, but another server may be the owner."""
+    nvram = lab.opened()
+    lease = nvram.lease
+    lease.keep()
+    _deleted(lab)
+    with pytest.raises(NvramError, match="p/owner in etcd was removed") as caught:
+        lease.keep()
+    assert caught.value.rule is rules.NVRAM_OWNER
+    assert lease.over
+    assert nvram.over
+
+
+def test_a_beat_finds_another_owner(lab: Lab) -> None:
+    """R-22: the key is there again, but it is another one."""
+    first = lab.opened()
+    _deleted(lab)
+    second = lab.opened(b"b")
+    with pytest.raises(NvramError, match="stop this server"):
+        first.lease.keep()
+    assert first.over
+    second.lease.keep()
+    assert not second.over
+
+
+def test_the_time_begins_again_only_with_the_owner_key(lab: Lab) -> None:
+    """R-22: keep-alives that succeed are not enough; without the key's answer the lease runs out."""
+    nvram = lab.opened()
+    lab.networks[0].fates = lambda path: "lost" if path == RANGE else "answered"
+    for _ in range(5):
+        lab.clock.now += 1
+        with pytest.raises(NvramError, match="no member of etcd has answered"):
+            nvram.lease.keep()
+    assert nvram.lease.rest == pytest.approx(1)
+    lab.networks[0].fates = lambda path: "answered"
+    nvram.lease.keep()
+    assert nvram.lease.rest == pytest.approx(6)
+
+
+@pytest.mark.parametrize("ttl, pause", [(2, 0.5), (6, 1.0), (60, 1.0)])
+def test_a_beat_comes_each_second(lab: Lab, ttl: int, pause: float) -> None:
+    """R-22: two owners know of each other after about a second, also with a long lease."""
+    assert Lease(lab.opened()._cluster, lab.clock, ttl).pause == pause
+
+
+def _deleted(lab: Lab) -> None:
+    """Delete the owner key, as `etcdctl del p/owner` does."""
+    request = {"success": [{"request_delete_range": {"key": b64encode(b"p/owner").decode()}}]}
+    assert lab.model.answer(TXN, json.dumps(request).encode())[0] == 200
+
+
+def test_a_foreign_name_among_the_records_is_named(lab: Lab) -> None:
+    """R-85: the address is right; another program has put a key below the prefix."""
+    nvram = lab.opened()
+    name = "p/record/\u00fc"
+    put = {"request_put": {"key": b64encode(name.encode()).decode(), "value": "MQ=="}}
+    assert lab.model.answer(TXN, json.dumps({"success": [put]}).encode())[0] == 200
+    with pytest.raises(NvramError, match=f"{name} in etcd is no record") as caught:
+        nvram.load()
+    assert "address" not in caught.value.message

@@ -2,13 +2,20 @@
 
 # An owner serves reads from memory, so it must know by itself when another server may be the owner.  etcd
 # starts the lease's time when it handles a request, which is later than the moment before the request was
-# sent.  So the owner counts from that earlier moment, on the monotonic clock.  Its lease is over before
-# etcd's, whatever the request or its answer took.  A machine that was suspended finds that too late, but
-# commits nothing: the transactions compare the owner.
+# sent.  So the owner counts from that earlier moment, on its own clock.  Its lease is over before etcd's,
+# whatever the request or its answer took.  The clock counts a suspend of the machine too (`taking`), so the
+# lease is over at the first look after the wake-up.  The clock of a virtual machine that its host has stopped
+# may stand still.  Such a machine finds the end at its next keep-alive.  Until then it may serve old reads,
+# but commits nothing: the transactions compare the owner.
 #
-# etcd before 3.4.31 and 3.5.13 can end a lease too early.  A former leader, which hung and does not know of
-# the new one, lets leases end that are kept alive at the new one (etcd-io/etcd#15247).  The same compare
-# protects the records.  But the former owner serves reads until its next commit or keep-alive.
+# The owner key may go before that time: an operator deletes it, or revokes the lease.  A keep-alive says
+# nothing about the key.  So each beat also reads it, and compares its revision with that of the claim.  The
+# time begins again only if both answers are right.  There is a beat each second at least, so a former owner
+# soon knows.
+#
+# etcd before 3.4.31 and 3.5.13 can end a lease too early by itself.  A former leader, which hung and does not
+# know of the new one, lets leases end that are kept alive at the new one (etcd-io/etcd#15247).  The next beat
+# finds that too.
 #
 # The keep-alive has a thread of its own.  The thread of commits may hang at a member, and the event loop may
 # be busy; neither may end the lease.
@@ -30,11 +37,15 @@ from hcall_server.nvram.etcd.transport import EtcdCluster
 from hcall_server.nvram.seam import NvramError
 
 BEATS = 4
-"""Keep-alives in the time of a lease."""
+"""Keep-alives in the time of a short lease."""
+LONGEST_PAUSE = 1.0
+"""Seconds between two keep-alives of a long lease."""
+LONGEST_REVOCATION = 3.0
+"""Seconds that the end of a server waits for the end of its lease."""
 
 
 class Lease:
-    """A lease of `ttl` seconds.  `clock` returns monotonic seconds.
+    """A lease of `ttl` seconds.  `clock` returns monotonic seconds, which go on in a suspend.
 
     One thread at a time calls `grant`, `keep` and `revoke`; `over` may be read by any thread.
     """
@@ -46,6 +57,12 @@ class Lease:
         self._clock = clock
         self._until = -1.0
         self._ended = False
+        self._claim: tuple[bytes, int] | None = None
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two keep-alives."""
+        return min(self.ttl / BEATS, LONGEST_PAUSE)
 
     @property
     def over(self) -> bool:
@@ -64,10 +81,15 @@ class Lease:
         self.id, self._until = answer.ID, before + min(answer.TTL, self.ttl)
         return self.id
 
+    def hold(self, key: bytes, revision: int) -> None:
+        """Let each `keep` demand that this key is still the one that was created at this revision."""
+        self._claim = key, revision
+
     def keep(self) -> None:
         """Begin the time of the lease again.
 
-        NvramError if it is over (rule nvram.owner), or if no member answers; then it may be tried again.
+        NvramError if it is over or its key is gone (rule nvram.owner), or if no member answers; then it may
+        be tried again.
         """
         before, rest = self._clock(), self.rest
         if not rest:
@@ -78,7 +100,18 @@ class Lease:
         if self.over or not answer.result.TTL:
             self._ended = True
             raise ended()
+        self._check_claim()
         self._until = before + min(answer.result.TTL, self.ttl)
+
+    def _check_claim(self) -> None:
+        """Raise NvramError if the owner key is not that of the claim."""
+        if self._claim is None:
+            return
+        key, revision = self._claim
+        found = self._cluster.ask(wire.RANGE, wire.one(key), wire.RangeAnswer, self.rest).first
+        if self.over or found is None or found.create_revision != revision:
+            self._ended = True
+            raise ended(f"{key.decode()} in etcd was removed" if found is None else "")
 
     def end(self) -> None:
         """Note that the lease is over; a later answer does not bring it back."""
@@ -91,7 +124,7 @@ class Lease:
     def revoke(self) -> None:
         """End the lease now, so that another server need not wait; NvramError if etcd does not answer."""
         self._ended = True
-        self._cluster.ask(wire.REVOKE, wire.of_lease(self.id), wire.AnyAnswer)
+        self._cluster.ask(wire.REVOKE, wire.of_lease(self.id), wire.AnyAnswer, LONGEST_REVOCATION)
 
 
 class LeaseKeeper:
@@ -127,8 +160,7 @@ class LeaseKeeper:
                 each.join(seconds)
 
     def _work(self) -> None:
-        pause = self._lease.ttl / BEATS
-        while not self._stopped.wait(min(pause, self._lease.rest)):
+        while not self._stopped.wait(min(self._lease.pause, self._lease.rest)):
             error = _beat(self._lease)
             if error is not None:
                 self._report(error)
@@ -163,7 +195,7 @@ def _beat(lease: Lease) -> NvramError | None:
     return None
 
 
-def ended(reason: Exception | None = None) -> NvramError:
+def ended(reason: object = "") -> NvramError:
     """Return the error of a server that is not the owner any more."""
     why = f" ({reason})" if reason else ""
     message = "NVRAM: the lease of this server in etcd is over, so another server may own the system"

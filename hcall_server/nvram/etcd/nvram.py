@@ -20,8 +20,8 @@ COMPACT_EVERY = 300
 
 64 KiB at 50 commits a second would fill etcd's quota of 2 GiB in 11 minutes.
 """
-PAGE = 16
-"""Records that one request reads.  Each is at most a few hundred KiB."""
+PAGE = 4
+"""Records that one request reads.  Each is at most a few hundred KiB, and a thin link must be in time."""
 KEEPER_PATIENCE = 2.0
 """Seconds that the end waits for a keep-alive that is under way."""
 COMPACTIONS = 10
@@ -67,6 +67,9 @@ class EtcdNvram:
         if holder is not None:
             shown = wire.printable(holder.decode("utf-8", "replace"))
             raise NvramInUseError(f"{self._keys.prefix} in etcd, owned by {shown},")
+        with _form():
+            present = None if answer.succeeded else answer.found(0)
+        self.lease.hold(self._keys.owner, present.create_revision if present else answer.header.revision)
 
     def load(self) -> dict[str, bytes]:
         """Return every record.
@@ -97,6 +100,7 @@ class EtcdNvram:
         """Put or remove records in one transaction; a majority has it on disk when this returns."""
         self._check_beside()
         self._demand_ownership()
+        self._cluster.hasty = True
         if not changes or self._chain.state is ChainState.UNSURE:
             self._settle()
         if not changes:
@@ -209,7 +213,10 @@ class EtcdNvram:
         try:
             return each.key[len(self._keys.records) :].decode("ascii")
         except UnicodeDecodeError:
-            raise _bad_form("a record name that is not ASCII") from None
+            key = wire.printable(each.key.decode("utf-8", "replace"))
+            message = f"NVRAM: {key} in etcd is no record: swpks puts only ASCII names there"
+            cure = "find the program that has put it, and delete it"
+            raise NvramError("corrupt", f"{message}; {cure}", rules.NVRAM_ANSWER) from None
 
     def _compact(self) -> None:
         """Drop the history now and then; that it fails is no failure of the commit."""

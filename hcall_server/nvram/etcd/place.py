@@ -89,7 +89,8 @@ def _endpoint(text: str, scheme: str) -> str:
     place = host_and_port(found[2]) or host_and_port(f"{found[2]}:{_PORT}")
     if place is None or not place[1]:
         raise OperatorError(rules.NVRAM_FORM, f"nvram endpoint {text!r} is no HOST:PORT")
-    host = f"[{place[0]}]" if ":" in place[0] else place[0]
+    name = place[0].lower()
+    host = f"[{name}]" if ":" in name else name
     return f"{(found[1] or scheme).lower()}://{host}:{place[1]}"
 
 

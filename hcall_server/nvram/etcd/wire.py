@@ -14,7 +14,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from msgspec import DecodeError, Meta, Struct, ValidationError
+from msgspec import DecodeError, Meta, Struct, ValidationError, field
 from msgspec.json import decode
 
 TXN = "/v3/kv/txn"
@@ -23,6 +23,7 @@ COMPACTION = "/v3/kv/compaction"
 GRANT = "/v3/lease/grant"
 KEEP = "/v3/lease/keepalive"
 REVOKE = "/v3/lease/revoke"
+LIVES = "/v3/lease/timetolive"
 
 MAX_TEXT = 200
 """Most characters of a server's message that are shown."""
@@ -105,6 +106,12 @@ class KeepAnswer(Struct):
     result: KeptLease
 
 
+class LifeAnswer(Struct):
+    """The time of another server's lease; `granted` is 0 if it has ended."""
+
+    granted: Int64 = field(default=0, name="grantedTTL")
+
+
 class AnyAnswer(Struct):
     """An answer of which nothing is needed."""
 
@@ -127,7 +134,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:MAX_TEXT])
 
 
-A = TypeVar("A", TxnAnswer, RangeAnswer, LeaseAnswer, KeepAnswer, AnyAnswer, ErrorAnswer)
+A = TypeVar("A", TxnAnswer, RangeAnswer, LeaseAnswer, KeepAnswer, LifeAnswer, AnyAnswer, ErrorAnswer)
 
 
 def parsed(body: bytes, form: type[A]) -> A:
@@ -197,7 +204,7 @@ def grant(seconds: int) -> bytes:
 
 
 def of_lease(lease: int) -> bytes:
-    """Return the body of a keep-alive or a revocation."""
+    """Return the body of a keep-alive, a revocation, or a question for the time."""
     return _body({"ID": str(lease)})
 
 

@@ -85,6 +85,7 @@ class EtcdModel:
             "/v3/lease/grant": self._grant,
             "/v3/lease/keepalive": self._keep,
             "/v3/lease/revoke": self._revoke,
+            "/v3/lease/timetolive": self._time_to_live,
         }
         if path not in handlers:
             return 404, b"Not Found\n"
@@ -138,6 +139,14 @@ class EtcdModel:
             raise EtcdRefusal(*_NO_LEASE)
         self.expire_lease(lease)
         return {}
+
+    def _time_to_live(self, body: Body) -> Body:
+        lease = int(body["ID"])
+        if lease not in self._leases:
+            return {"ID": str(lease), "TTL": "-1"}
+        ttl, until = self._leases[lease]
+        left = int(until - self._clock())
+        return {"ID": str(lease), **({"TTL": str(left)} if left else {}), "grantedTTL": str(ttl)}
 
     # Keys
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hcall_server.nvram.etcd.lease import BEATS, Lease, ended
+from hcall_server.nvram.etcd.lease import Lease, ended
 from hcall_server.nvram.seam import NvramError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Tenure:
         """Keep the lease until the tenure is over; report its loss."""
         lease = self.nvram.lease
         while True:
-            await trio.sleep(min(lease.ttl / BEATS, lease.rest))
+            await trio.sleep(min(lease.pause, lease.rest))
             if self.over:
                 return
             if error := beat(lease):
