@@ -153,7 +153,13 @@ SHARP: dict[str, tuple[Bug, Sequence[int], str]] = {
 """The same with the judge, which finds a mistake at the commit."""
 
 
-@pytest.mark.usefixtures("not_measured")
+@pytest.fixture
+def small_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits of one or two records: nearly each flight has several parts."""
+    monkeypatch.setattr("swpks.testing.simulation.etcd_plan.LIMITS", (2, 2, 3, 120))
+
+
+@pytest.mark.usefixtures("not_measured", "small_commits")
 @pytest.mark.parametrize("name", BUGS)
 def test_a_mistake_breaks_a_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-21, R-22: without the judge, a start refuses its records, or a view is ahead of them."""
@@ -162,7 +168,7 @@ def test_a_mistake_breaks_a_promise(name: str, monkeypatch: pytest.MonkeyPatch) 
     _demand_found(*BUGS[name])
 
 
-@pytest.mark.usefixtures("not_measured")
+@pytest.mark.usefixtures("not_measured", "small_commits")
 @pytest.mark.parametrize("name", SHARP)
 def test_a_mistake_is_found_at_its_commit(name: str) -> None:
     """R-21, R-22: the judge compares each commit with the records in etcd."""
