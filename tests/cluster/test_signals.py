@@ -24,7 +24,7 @@ class Won:
 class LateSignal:
     """A `Taking` whose attempt succeeds at the moment of a stop signal."""
 
-    prefix, holder = "p", ""
+    prefix, holder, holder_seconds = "p", "", None
 
     def __init__(self, *, before: bool) -> None:
         self.won = Won()

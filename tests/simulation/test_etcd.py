@@ -139,7 +139,7 @@ BUGS: dict[str, tuple[Bug, Sequence[int], str]] = {
     "no predecessor": (unchained, (6, 13, 52), "older than the last confirmed|records.committed|two owners"),
     "an unknown outcome is success": (unknown_is_success, (2, 6), "older than|records.committed|not stored"),
     "the system goes first": (the_system_goes_first, (15, 46, 135), "custody-record|has stored"),
-    "the truth is not read": (the_truth_is_not_read, (60, 178), "records.committed"),
+    "the truth is not read": (the_truth_is_not_read, (302, 355), "records.committed"),
 }
 """Each mistake, seeds in which it breaks a promise without the judge of commits, and the text of its failure.
 

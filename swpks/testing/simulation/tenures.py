@@ -70,7 +70,10 @@ class Tenure:
                 lease.end()
                 self._on_lost(self, error)
                 return
-            await self._pause()
+            # The pause is also that of commits.  In the product these have a thread of their own, and the
+            # keeper does not wait for them.
+            with trio.move_on_after(min(lease.pause, lease.rest)):
+                await self._pause()
 
 
 class JudgedNvram:
