@@ -179,6 +179,30 @@ def test_a_hasty_request_leaves_the_long_time_to_the_next(monkeypatch: pytest.Mo
     assert cluster.endpoints[0] == "http://b:2379"
 
 
+def test_a_large_commit_over_a_thin_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-23, R-85: the fence before a repeated commit is fast, and does not use up the commit's long time."""
+    lab, slow = Lab(), Slow(monkeypatch, a=0.05)
+    network = ModelNetwork(lab.model)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        slow.delays["a"] = 1.5 if len(request.read()) > 500_000 else 0.05
+        slow.answer(request)  # a large request that is given up has not reached etcd
+        return network.handle_request(request)
+
+    monkeypatch.setattr(Answering, "handle_request", lambda _, request: answer(request))
+    cluster = slow.cluster()
+    lease = Lease(cluster, lab.clock)
+    lease.grant()
+    nvram = EtcdNvram(cluster, EtcdKeys("p"), b"a", lease, MemoryMark())
+    nvram.own()
+    data = b"x" * 1_000_000
+    with pytest.raises(NvramError, match="may be slow"):
+        nvram.commit({"x": data})
+    assert nvram.last_commit() is None  # a flight after a failed one begins with this
+    nvram.commit({"x": data})
+    assert nvram.load() == {"x": data}
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_a_process_without_descriptors_is_told_so(number: int) -> None:
     """R-85: no member is at fault."""

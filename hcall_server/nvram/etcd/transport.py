@@ -14,8 +14,9 @@
 # learns nothing (`nvram`).  Dropped: long time-outs from the beginning.  Each request to a stopped member
 # would take so long.
 #
-# A server tries a failed commit again anyway, and its operator should see soon that it fails.  So its next
-# request is the one with long time-outs (`hasty`).
+# A server tries a failed commit again anyway, and its operator should see soon that it fails.  So a `hasty`
+# request leaves the long time-outs to the next ones, up to the first one that is as large.  A fence comes
+# before the repeated commit.  It is small: over a thin link it is fast, and the commit is not.
 #
 # httpx has a time-out for each read from a socket, and none for a request.  A member that sends single bytes
 # would be read for ever.  So `TotalTimeouts` gives each read and write only the rest of the attempt's time.
@@ -69,8 +70,9 @@ class EtcdCluster:
         self._late = ""
         """The member that has given the last answer, if it took longer than an attempt."""
         self.hasty = False
-        """Whether the second attempt at slow members is left to the next request."""
-        self._owed = False
+        """Whether the second attempt at slow members is left to the next requests."""
+        self._owed = 0
+        """The size of a request that still needs long time-outs; 0 if there is none."""
         self._urls: dict[tuple[str, str], httpx.URL] = {}
 
     def __repr__(self) -> str:
@@ -87,7 +89,9 @@ class EtcdCluster:
         NvramError if etcd refuses the request, or if no member answers: then the outcome is unknown.
         """
         reasons: dict[str, str] = {}
-        until, again, self._owed = time.monotonic() + within, self._owed, False
+        until, again = time.monotonic() + within, self._owed > 0
+        if len(body) >= self._owed:
+            self._owed = 0
         members, slow = list(self._endpoints), list[str]()
         while (left := until - time.monotonic()) > 0 and members:
             endpoint = members.pop(0)
@@ -101,7 +105,7 @@ class EtcdCluster:
                     slow.append(endpoint)
             if not (members or again or self.hasty) and self._patience > self._attempt:
                 members, slow, again = slow, [], True
-        self._owed = self.hasty and bool(slow) and not again
+        self._owed = len(body) if self.hasty and slow and not again else 0
         raise _unreached(reasons)
 
     @property
