@@ -1,8 +1,8 @@
 """The time from the death of an owner of NVRAM on etcd to the ready line of its standby."""
 
 # Each owner is killed, and its standby is the next owner.  A standby is a new folder with the anchor card and
-# the TPM of the owner.  The lease begins anew with each keep-alive, and there are four in its time.  So three
-# quarters of the lease or more are left at the moment of the kill.  etcd ends leases twice a second.
+# the TPM of the owner.  Each keep-alive begins the time of the lease anew, at least once a second.  So at
+# most a second of the lease is over at the moment of the kill.  etcd ends leases twice a second.
 
 from __future__ import annotations
 

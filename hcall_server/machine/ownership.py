@@ -9,11 +9,10 @@
 # The process goes on: its control channel shows the reason until an operator stops it.  It never becomes the
 # owner again, and never writes to another place.
 #
-# The wait is for drivers.  Linux repeats a busy call for some seconds.  A guest whose calls are answered
-# meanwhile by nobody else loses nothing by the wait, and an operator sees busy answers before broken
-# connections.
+# The wait is for drivers.  Linux repeats a busy call for some seconds.  If no other server answers meanwhile,
+# the guest loses nothing by the wait.  And an operator sees busy answers before broken connections.
 #
-# Dropped: going on if the lease is found alive later.  For some seconds nobody else was the owner then, and
+# Dropped: going on if the lease is found alive later.  If no other server was the owner meanwhile,
 # the machine could serve again.  But each part of it would have to stop and to go on.  A longer lease does
 # the same for a cluster with long pauses (`--nvram-lease`).
 

@@ -126,7 +126,7 @@ async def _owned(taking: Taking, patience: float | None, advice: str) -> EtcdNvr
             told = reason
         if patience is not None and trio.current_time() > begun + _patience(taking, patience):
             raise NvramInUseError(
-                f"{taking.prefix} in etcd, owned by {taking.holder},",
+                f"{taking.prefix} in etcd, owned by {taking.holder or 'another server'},",
                 _no_lease(taking) or advice,
             )
         await trio.sleep(PAUSE)

@@ -44,7 +44,7 @@ MIN_NVRAM_LEASE_S = 2
 """Shortest lease of an owner of NVRAM in etcd, in seconds."""
 
 MAX_NVRAM_LEASE_S = 60
-"""Longest lease of an owner of NVRAM in etcd, in seconds: nobody serves the system for that long."""
+"""Longest lease of an owner of NVRAM in etcd, in seconds: no server serves the system for that long."""
 
 MAX_FLUSH_DELAY_MS = 60_000
 """Longest time that a change may wait before it is written, in milliseconds: a minute."""

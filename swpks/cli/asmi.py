@@ -84,7 +84,7 @@ def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float]
     try:
         # A server takes the same lock. So the erase of a running system is refused, and no server can start
         # during an erase.
-        # A server on another host owns NVRAM on etcd, and `opened` takes it.
+        # A server on another host does not take this lock.  So `opened` becomes the owner of NVRAM on etcd.
         with LockedState(args.state) as locked, eraser.opened(locked.folder) as system:
             # Clock and random bytes are arguments, so a test can let a word expire.
             presence = Presence(locked.folder, now, entropy)

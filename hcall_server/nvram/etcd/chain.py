@@ -15,10 +15,10 @@
 # silent for the lease's time, etcd removes the key, and another server may put it.  Each transaction compares
 # the create_revision of the owner key.  Another owner's key has another one.  That is guarantee 3.
 #
-# The trap: the lease does not protect an owner from its own past.  A member was stopped with a request in its
-# socket.  The client gave the request up, and committed newer data through another member, with an
-# acknowledgement.  Then the stopped member went on, and carried out the old request: the owner was the same,
-# so the compare held.  Acknowledged data were gone in 2 to 3 of 12 rounds.
+# The trap: the lease does not protect an owner from its own late requests.  A member was stopped
+# with a request in its socket.  The client gave the request up, and committed newer data through
+# another member, with an acknowledgement.  Then the stopped member went on, and carried out the old request:
+# the owner was the same, so the compare held.  Acknowledged data were gone in 2 to 3 of 12 rounds.
 #
 # So each transaction also compares the mod_revision of the commit key, and puts that key.  The first of two
 # transactions with the same predecessor changes the revision, so the other one fails for ever.  In the same
@@ -32,7 +32,7 @@
 #     LOST     Another owner, or none.  This object never leaves the state: the caller has to stop.
 #
 # The value of the commit key is a token, which names the transaction that has put it.  A transaction that
-# fails reads owner and commit key in the same step.  So its answer has the truth:
+# fails reads owner and commit key in the same step.  So its answer shows the last commit:
 #
 #     owner key is another one              LOST
 #     commit key has this token             The same request came twice, and its first copy was carried out.
@@ -43,7 +43,7 @@
 #
 # The last case must not be taken for the one before it.  etcd may be put back from a backup under a living
 # owner: owner key and commit key are older ones of this owner.  An owner that went on from there would list
-# the older records as committed, and nobody would find that confirmed ones are gone.
+# the older records as committed.  No later start would find that confirmed ones are gone.
 #
 # So the same request may be sent again, to any member: at most one copy is carried out.  The transport uses
 # that.  A commit goes on at the next member while the first one hangs.

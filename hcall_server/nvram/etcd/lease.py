@@ -3,10 +3,10 @@
 # An owner serves reads from memory, so it must know by itself when another server may be the owner.  etcd
 # starts the lease's time when it handles a request, which is later than the moment before the request was
 # sent.  So the owner counts from that earlier moment, on its own clock.  Its lease is over before etcd's,
-# whatever the request or its answer took.  The clock counts a suspend of the machine too (`taking`), so the
-# lease is over at the first look after the wake-up.  The clock of a virtual machine that its host has stopped
-# may stand still.  Such a machine finds the end at its next keep-alive.  Until then it may serve old reads,
-# but commits nothing: the transactions compare the owner.
+# however long the request and its answer took.  The clock counts a suspend of the machine too
+# (`taking`), so the lease is over at the first look after the wake-up.  The clock of a virtual machine that
+# its host has stopped may stand still.  Such a machine finds the end at its next keep-alive.  Until then it
+# may serve old reads, but commits nothing: the transactions compare the owner.
 #
 # The owner key may go before that time: an operator deletes it, or revokes the lease.  A keep-alive says
 # nothing about the key.  So each beat also reads it, and compares its revision with that of the claim.  The
