@@ -154,18 +154,16 @@ class NvramOnEtcd:
 
     def losses(self) -> list[str]:
         """Return the loss of history, and the copies out of reach."""
-        unprotected = ", ".join(self._place.unprotected)
         prefix, members = self._place.prefix, ", ".join(self._place.endpoints)
-        return [
+        found = [
             f"all records below {prefix} in etcd at {members}",
             "older revisions of all keys in the etcd cluster, also those of other programs",
             "not at once: sealed bytes in the files of etcd's members; see the text at the end",
             f"not in other folders: each standby of {prefix} has the root key, and keeps it",
-            *(
-                [f"not surely: {unprotected} without https, so others can answer for etcd"]
-                * bool(unprotected)
-            ),
         ]
+        if unprotected := ", ".join(self._place.unprotected):
+            found.append(f"not surely: {unprotected} without https, so others can answer for etcd")
+        return found
 
     def remains(self, *, key_kept: bool) -> list[str]:
         """Return the sentences about etcd's files, and about the folders of standbys."""

@@ -123,7 +123,7 @@ class Settings:
     address.
     `nvram`: "etcd:ENDPOINT[,ENDPOINT...]" for NVRAM on etcd, below the keys `nvram_prefix`, with the PEM
     files `nvram_tls_ca`, `nvram_tls_cert` and `nvram_tls_key`; None: NVRAM is in the state folder.
-    `nvram_lease_s`: another server may own it after so many seconds of silence.
+    `nvram_lease_s`: another server may own it after so many seconds of silence (None: 6).
     `mobility`: where other systems find this one, "unix" for a socket in the state, or "tcp:HOST:PORT".
     `without_console`: partitions that may be restarted remotely start without the console's agreement.
     `debuggable`: permit core dumps and debuggers of the server process.
@@ -152,7 +152,7 @@ class Settings:
     insecure_listen: bool = False
     nvram: str | None = None
     nvram_prefix: str | None = None
-    nvram_lease_s: int = 6
+    nvram_lease_s: int | None = None
     nvram_tls_ca: str | None = None
     nvram_tls_cert: str | None = None
     nvram_tls_key: str | None = None
@@ -174,8 +174,9 @@ class Settings:
             message = f"firmware = {self.firmware!r}; the levels are {', '.join(LEVELS)}"
             raise OperatorError(rules.FIRMWARE_KNOWN, message)
         for name, (least, most, rule) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise OperatorError(rule, f"{name} = {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise OperatorError(rule, f"{name} = {value}")
         total = self.system_total_kbytes
         if total is not None and not 1 <= total <= MAX_TOTAL_KBYTES:
             raise OperatorError(rules.TOTAL_RANGE, f"system_total_kbytes = {total}")
@@ -205,12 +206,13 @@ class Settings:
             from hcall_server.nvram.etcd.place import parse_place
 
             ca, cert, key = self.nvram_tls_ca, self.nvram_tls_cert, self.nvram_tls_key
-            lease = self.nvram_lease_s
-            return parse_place(self.nvram, self.nvram_prefix, ca=ca, cert=cert, key=key, lease=lease)
+            return parse_place(
+                self.nvram, self.nvram_prefix, ca=ca, cert=cert, key=key, lease=self.nvram_lease_s
+            )
         if standby:
             message = "a standby takes NVRAM over, and NVRAM in a folder has no other server: name --nvram"
             raise OperatorError(cluster.STANDBY_NVRAM, message)
-        for name in ("nvram_prefix", "nvram_tls_ca", "nvram_tls_cert", "nvram_tls_key"):
+        for name in ("nvram_prefix", "nvram_lease_s", "nvram_tls_ca", "nvram_tls_cert", "nvram_tls_key"):
             if getattr(self, name) is not None:
                 raise OperatorError(cluster.NVRAM_FORM, f"{name} without nvram")
         return None

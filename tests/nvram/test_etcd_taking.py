@@ -15,7 +15,7 @@ from hcall_server.nvram import NvramInUseError
 from hcall_server.nvram.etcd import taking
 from hcall_server.nvram.etcd.place import EtcdPlace
 from hcall_server.nvram.etcd.taking import Taking
-from hcall_server.nvram.etcd.wire import LIVES, TXN
+from hcall_server.nvram.etcd.wire import TIME_TO_LIVE, TXN
 from hcall_server.nvram.mark import MemoryMark
 from hcall_server.service import standing_by
 from swpks.testing.etcd.model import EtcdModel
@@ -70,7 +70,7 @@ def test_the_time_of_the_owners_lease_is_known(site: Site) -> None:
 
     def noting(path: str) -> Fate:
         asked.append(path)
-        return "lost" if path == LIVES and asked.count(LIVES) <= 2 else "answered"
+        return "lost" if path == TIME_TO_LIVE and asked.count(TIME_TO_LIVE) <= 2 else "answered"
 
     site.network.fates = noting
     found = []
@@ -78,7 +78,7 @@ def test_the_time_of_the_owners_lease_is_known(site: Site) -> None:
         assert other.attempt() is None
         found.append(other.holder_seconds)
     assert found == [None, 60, 60, 60]
-    assert asked.count(LIVES) == 3
+    assert asked.count(TIME_TO_LIVE) == 3
     owner.close()
 
 

@@ -72,7 +72,7 @@ REFUSED = {
         ["--standby"],
     ],
     "--nvram-prefix": [["--nvram-prefix", "a"], ["--nvram", "etcd:127.0.0.1:1", "--nvram-prefix", "/"]],
-    "--nvram-lease": [["--nvram-lease", "1"], ["--nvram-lease", "x"]],
+    "--nvram-lease": [["--nvram-lease", "1"], ["--nvram-lease", "x"], ["--nvram-lease", "5"]],
     "--nvram-tls-ca": [
         ["--nvram-tls-ca", FILE],
         ["--nvram", "etcd:https://127.0.0.1:1", "--nvram-tls-ca", FILE],

@@ -60,7 +60,7 @@ def parse_place(
     ca: str | None = None,
     cert: str | None = None,
     key: str | None = None,
-    lease: int = DEFAULT_LEASE,
+    lease: int | None = None,
 ) -> EtcdPlace:
     """Return the place in "etcd:ENDPOINT[,ENDPOINT...]"; OperatorError for any other form.
 
@@ -78,7 +78,9 @@ def parse_place(
     endpoints = tuple(_endpoint(each, scheme) for each in text.removeprefix(_KIND).split(","))
     if len(set(endpoints)) < len(endpoints):
         raise OperatorError(rules.NVRAM_FORM, f"nvram {text!r}: it names a member twice")
-    return EtcdPlace(endpoints, prefix or DEFAULT_PREFIX, _tls(endpoints, ca, cert, key), lease)
+    return EtcdPlace(
+        endpoints, prefix or DEFAULT_PREFIX, _tls(endpoints, ca, cert, key), lease or DEFAULT_LEASE
+    )
 
 
 def _endpoint(text: str, scheme: str) -> str:

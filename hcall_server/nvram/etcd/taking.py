@@ -95,7 +95,7 @@ class Taking:
         self._holder_lease, self.holder_seconds = lease, None if lease else 0
         if lease:
             with suppress(NvramError):
-                answer = self._asking.ask(wire.LIVES, wire.of_lease(lease), wire.LifeAnswer)
+                answer = self._asking.ask(wire.TIME_TO_LIVE, wire.of_lease(lease), wire.LifeAnswer)
                 self.holder_seconds = answer.granted or None
 
     def _cluster(self, members: Sequence[str]) -> EtcdCluster:

@@ -23,7 +23,7 @@ COMPACTION = "/v3/kv/compaction"
 GRANT = "/v3/lease/grant"
 KEEP = "/v3/lease/keepalive"
 REVOKE = "/v3/lease/revoke"
-LIVES = "/v3/lease/timetolive"
+TIME_TO_LIVE = "/v3/lease/timetolive"
 
 MAX_TEXT = 200
 """Most characters of a server's message that are shown."""
