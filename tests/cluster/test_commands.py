@@ -112,7 +112,7 @@ def test_snapshots_and_an_erase_of_a_stopped_system(
     server.start()
     write(server)
     server.stop()
-    nvram = opened(member.endpoints, "erased")
+    nvram = opened(member.endpoints, "erased", ttl=6)
     old = nvram.load()
     monkeypatch.setattr(standing_by, "GRACE", -6.0)  # an owner that lives is not waited for
     status, said = run("snapshot", "save", "base", *etcd)
