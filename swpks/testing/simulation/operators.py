@@ -64,6 +64,8 @@ class Operator:
         """The number of orders without an answer."""
         self.done = 0
         self.refused = 0
+        self.open_restart: str | None = None
+        """The system of the last order of a restart, if that order has failed: it has to be given again."""
 
     def __repr__(self) -> str:
         return f"Operator({self.done} orders done, {self.refused} refused)"
@@ -87,6 +89,8 @@ class Operator:
             refused()
         finally:
             self.busy -= 1
+        if what == "restart":
+            self.open_restart = None if text == "done" else where
         self.done += text == "done"
         self.refused += text != "done"
         self._trace.note("operator", f"{what} {self.name} of {where}: {text}")

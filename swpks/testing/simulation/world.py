@@ -236,8 +236,9 @@ class World:
         self.desk.life.crash_at = None
         await self.desk.start()
         # The systems get 5 s without help. After that a fenced system may need a restart, and an attempt
-        # without a job needs `recover`. The operator gives both orders up to three times. If a partition
-        # still has not exactly one owner, that is the failure.
+        # without a job needs `recover`. A restart that has failed needs another one: its source has released
+        # the partition already. The operator gives these orders up to three times. If a partition still has
+        # not exactly one owner, that is the failure.
         for seconds in (5.0, CALM, CALM):
             if await self._settles(seconds):
                 return
@@ -245,6 +246,9 @@ class World:
             for name in self.sites:
                 for each in self.migrants:
                     await each.operator.order("recover", name)
+            for each in self.migrants:
+                if each.operator.open_restart:
+                    await each.operator.order("restart", each.operator.open_restart)
         standings = "; ".join(each.standings() for each in self.migrants)
         self.around.trace.fail(f"no single owner: {standings}")
 
