@@ -41,7 +41,8 @@ def test_a_take_over_step_by_step(
     tmp_path_factory: pytest.TempPathFactory, page_blocks: PageBlocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-85: the commands of the page run in order, and print what it shows. No process is left."""
-    needed("etcd", shutil.which("etcd"))
+    for program in ("etcd", "curl"):
+        needed(program, shutil.which(program))
     steps, (program,) = page_blocks.session(), page_blocks.programs()
     ports = FreePorts([*steps.commands, program])
     assert len(ports) == 10
