@@ -16,24 +16,17 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
 
-from bench.etcd import EtcdMembers, OwnedNvram, installed
+from bench.back_ends import Timings, back_ends, rows_of
 from bench.measure import Bench, Effort
 from bench.results import Row
 from hcall_server.nvram.seam import Nvram
-from hcall_server.nvram.sqlite import SqliteNvram
 
 COMMITS = "commits over each back end of NVRAM, beside SQLite"
-SQLITE = "SQLite"
-BACK_ENDS = {SQLITE: 0, "etcd, 1 node": 1, "etcd, 3 nodes": 3}
-"""Each back end with its number of members."""
-MISSING = "etcd is not installed: tools/debian-packages bench"
 
 
 class CommitSize(NamedTuple):
@@ -52,45 +45,6 @@ class CommitSize(NamedTuple):
 
 
 SIZES = (CommitSize(1, 4), CommitSize(1, 64), CommitSize(16, 64), CommitSize(64, 4))
-
-
-class Timings:
-    """The seconds of each operation, and the operations a second of each round."""
-
-    def __init__(self) -> None:
-        self.took: list[float] = []
-        self.rates: list[float] = []
-
-    def add(self, took: list[float], seconds: float) -> None:
-        """Add a round that took so many seconds."""
-        self.took += took
-        self.rates.append(len(took) / seconds)
-
-    def microseconds(self, share: float) -> float:
-        """Return a percentile of all rounds together."""
-        ordered = sorted(self.took)
-        return 1e6 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-@contextmanager
-def back_ends(bench: Bench) -> Iterator[dict[str, Nvram]]:
-    """Open all back ends in a new folder; without etcd, only SQLite."""
-    folder = bench.folder / "nvram"
-    folder.mkdir()
-    with ExitStack() as stack:
-        found: dict[str, Nvram] = {}
-        for name, members in BACK_ENDS.items():
-            if not members:
-                found[name] = SqliteNvram(folder / "nvram.sqlite")
-                stack.callback(found[name].close)
-            elif installed():
-                bench.progress(f"start of {name}")
-                cluster = EtcdMembers(folder / f"etcd-{members}", members)
-                stack.callback(cluster.close)
-                owned = OwnedNvram(cluster.endpoints, "bench")
-                stack.callback(owned.close)
-                found[name] = owned.nvram
-        yield found
 
 
 def nvram_rows(bench: Bench) -> list[Row]:
@@ -135,23 +89,3 @@ def _committed(nvram: Nvram, payload: Callable[[], dict[str, bytes | None]], eff
         nvram.commit(changes)
         took.append(time.perf_counter() - began)
     return took
-
-
-def rows_of(key: str, group: str, title: str, found: dict[str, Timings]) -> list[Row]:
-    """Return the rows of one operation: one for each back end, a missing one with its reason."""
-    rows = []
-    for name, members in BACK_ENDS.items():
-        row = Row(f"{key}-{members}", group, f"{title}, {name}", None, "/s", note=MISSING)
-        rows.append(row)
-        if name in found:
-            _fill(row, found[name], found[SQLITE])
-    return rows
-
-
-def _fill(row: Row, timings: Timings, sqlite: Timings) -> None:
-    row.note, row.value = "", statistics.median(timings.rates)
-    row.p50, row.p99 = timings.microseconds(0.5), timings.microseconds(0.99)
-    row.rounds = {"rates": [{"rate": rate} for rate in timings.rates]}
-    if timings is not sqlite:
-        row.ceiling, row.ceiling_name = statistics.median(sqlite.rates), SQLITE
-        row.ratio = statistics.median(a / b for a, b in zip(timings.rates, sqlite.rates, strict=True))

@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import goals
+from bench.back_ends import MISSING
 from bench.etcd import EtcdMembers, installed
 from bench.measure import Bench
-from bench.nvram import MISSING
 from bench.processes import PATIENCE
 from bench.results import Row, judged
 from bench.servers import Server

@@ -14,8 +14,8 @@ import time
 
 import trio
 
+from bench.back_ends import Timings, rows_of
 from bench.measure import Bench, Effort
-from bench.nvram import Timings, rows_of
 from bench.programs import KBYTES, OBJECTS, OWNER, answer, preparation
 from bench.results import Row
 from hcall_abi.levels import DEFAULT_LEVEL

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.back_ends import MISSING, SQLITE, Timings, rows_of
 from bench.cases import CALLS, CONFIRMS
 from bench.demo import seconds_of
 from bench.figures import paired_ratio, work_ratio
 from bench.floods import FLOODS, OFFENDER, SETTINGS, prepare_offender, wrong_update
 from bench.goals import Goal
 from bench.loadgen import Measured
-from bench.nvram import MISSING, SQLITE, Timings, rows_of
 from bench.peers import AGAINST, peer_row
 from bench.programs import (
     END,
