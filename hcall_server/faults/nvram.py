@@ -11,18 +11,19 @@ from collections.abc import Iterable, Mapping
 
 from hcall_abi.faults import NvramFault, NvramOperation
 from hcall_server.faults.plan import FaultProgress, Plan
-from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, NvramError, Ownership, Trouble
+from hcall_server.nvram.seam import Nvram, NvramError, Trouble
+from hcall_server.nvram.wrapper import NvramWrapper
 
 
-class FaultyNvram:
+class FaultyNvram(NvramWrapper):
     """NVRAM wrapped in the fault injector.
 
     `load` and `commit` run in the worker thread; `set_faults` and `active` run on the event loop.  A stalled
-    operation blocks its thread until `set_faults` is called.
+    operation blocks its thread until `set_faults` is called.  No plan has a fault for `last_commit`.
     """
 
     def __init__(self, inner: Nvram, faults: Iterable[NvramFault] = ()) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.counts: dict[NvramOperation, int] = {"load": 0, "commit": 0}
         """The number of operations of each kind that have begun."""
         self.stalled = threading.Event()
@@ -30,31 +31,6 @@ class FaultyNvram:
         self._plan: Plan[NvramFault] = Plan(faults)
         self._released = threading.Event()
         self._lock = threading.Lock()
-
-    @property
-    def mark(self) -> Mark:
-        """The inner NVRAM's mark."""
-        return self.inner.mark
-
-    @property
-    def old_number(self) -> int:
-        """The inner NVRAM's number of the last commit at sealed level 1."""
-        return self.inner.old_number
-
-    @property
-    def always_newest(self) -> bool:
-        """Whether the inner NVRAM always has the newest records."""
-        return self.inner.always_newest
-
-    @property
-    def ownership(self) -> Ownership | None:
-        """The ownership of the inner NVRAM."""
-        return self.inner.ownership
-
-    @property
-    def limits(self) -> CommitLimits | None:
-        """The largest commit of the inner NVRAM."""
-        return self.inner.limits
 
     def set_faults(self, *faults: NvramFault) -> None:
         """Replace the faults, and end the stall of an operation that hangs."""
@@ -83,14 +59,6 @@ class FaultyNvram:
         fault = self._begin("commit")
         self.inner.commit(changes)
         _fail_after(fault)
-
-    def last_commit(self) -> bytes | None:
-        """Return the inner NVRAM's commit record; no plan has a fault for it."""
-        return self.inner.last_commit()
-
-    def close(self) -> None:
-        """Close the inner NVRAM."""
-        self.inner.close()
 
     def _begin(self, operation: NvramOperation) -> NvramFault | None:
         """Count an operation; return its planned fault, None if there is none.

@@ -67,10 +67,12 @@ def opened_parts(
         undo.callback(state.close)
         undo.push(lambda kind, *_: state.discard() if kind and issubclass(kind, SwpksError) else None)
         etcd = _owned(state, place, standby=standby)
-        if place is not None and etcd is None:
+        if etcd is not None:
+            undo.callback(etcd.close)
+        elif place is not None:
             return None
         clock = AwakeClock(time.monotonic)
-        seams = _seams(state, settings, clock, etcd)
+        seams = state.seams(clock.now, settings.tpm, etcd)
         undo.callback(seams.nvram.close)
         machine = assemble(seams, settings, accept_older=accept_older, standby=standby)
         traces = machine.traces = SystemTraces(machine.sessions, folder.absolute(), settings, seams.date)
@@ -88,15 +90,6 @@ def _owned(state: State, place: EtcdPlace | None, *, standby: bool) -> EtcdNvram
     from hcall_server.service.standing_by import owned_nvram
 
     return owned_nvram(state, place, standby=standby)
-
-
-def _seams(state: State, settings: Settings, clock: AwakeClock, etcd: EtcdNvram | None) -> Seams:
-    try:
-        return state.seams(clock.now, settings.tpm, etcd)
-    except BaseException:
-        if etcd is not None:
-            etcd.close()
-        raise
 
 
 def log_access(access: AccessAccount) -> None:

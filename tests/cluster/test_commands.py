@@ -13,7 +13,7 @@ from hcall_client.console import show_partition
 from hcall_server.service import standing_by
 from swpks.cli.main import main
 from swpks.testing.process import ServerProcess
-from tests.nvram.etcd_members import Members, opened
+from tests.nvram.etcd_members import Members, opened, running
 from tests.parts.systems import LABEL, OS, write_confirmed
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
@@ -25,12 +25,8 @@ Run = Callable[..., tuple[int, str]]
 @pytest.fixture(scope="module")
 def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
     """An etcd of one member; each test has a prefix of its own."""
-    members = Members(tmp_path_factory.mktemp("etcd"), 1)
-    try:
-        members.ready()
+    with running(tmp_path_factory.mktemp("etcd"), 1) as members:
         yield members
-    finally:
-        members.close()
 
 
 @pytest.fixture

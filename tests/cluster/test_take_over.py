@@ -21,7 +21,7 @@ from hcall_client.errors import HcallError
 from hcall_client.request import Request
 from swpks.testing.own_process import ServerFailed
 from swpks.testing.process import ServerProcess
-from tests.nvram.etcd_members import Members
+from tests.nvram.etcd_members import Members, running
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
@@ -34,12 +34,8 @@ STORAGE_FAULT = 3
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
     """Three members, all healthy."""
-    members = Members(tmp_path_factory.mktemp("etcd"), 3)
-    try:
-        members.ready()
+    with running(tmp_path_factory.mktemp("etcd"), 3) as members:
         yield members
-    finally:
-        members.close()
 
 
 class Farm:

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -114,6 +116,17 @@ class Members:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+
+
+@contextmanager
+def running(folder: Path, count: int) -> Iterator[Members]:
+    """A cluster in `folder`, healthy at first; it is killed at the end."""
+    members = Members(folder, count)
+    try:
+        members.ready()
+        yield members
+    finally:
+        members.close()
 
 
 def opened(

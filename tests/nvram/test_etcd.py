@@ -18,7 +18,7 @@ from hcall_server.nvram import NvramError, NvramInUseError
 from hcall_server.nvram.etcd.nvram import LIMITS, EtcdNvram
 from swpks.testing.etcd.model import EtcdModel
 from tests.nvram.etcd_attack import attack
-from tests.nvram.etcd_members import Members, opened
+from tests.nvram.etcd_members import Members, opened, running
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
@@ -26,12 +26,8 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
     """Three members, all healthy before and after each test."""
-    members = Members(tmp_path_factory.mktemp("etcd"), 3)
-    try:
-        members.ready()
+    with running(tmp_path_factory.mktemp("etcd"), 3) as members:
         yield members
-    finally:
-        members.close()
 
 
 def until_done(nvram: EtcdNvram, value: bytes, seconds: float = 15) -> None:

@@ -11,7 +11,7 @@ from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.nvram import COMMIT, Nvram
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.sqlite import SqliteNvram
-from tests.nvram.etcd_members import Members, opened
+from tests.nvram.etcd_members import Members, opened, running
 from tests.nvram.test_etcd_model import Lab
 
 Maker = Callable[[], Nvram]
@@ -20,12 +20,8 @@ Maker = Callable[[], Nvram]
 @pytest.fixture(scope="module")
 def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
     """An etcd of one member; each test has a prefix of its own."""
-    members = Members(tmp_path_factory.mktemp("etcd"), 1)
-    try:
-        members.ready()
+    with running(tmp_path_factory.mktemp("etcd"), 1) as members:
         yield members
-    finally:
-        members.close()
 
 
 @pytest.fixture(

@@ -142,7 +142,8 @@ class Chain:
         """The revision of the last commit; 0 if there is none."""
         self._keys = keys
         self._owner = owner
-        self._owner_revision = 0
+        self.owner_revision = 0
+        """The revision at which this server has put the owner key; 0 before the claim."""
         self._links = 0
         self._done = 0
         """The number of the last link that is known to be carried out."""
@@ -165,7 +166,7 @@ class Chain:
         """Take the answer to a claim; return the value of another owner's key, None if this one owns it."""
         self._demand_not_lost()
         if answer.succeeded:
-            self._owner_revision = answer.header.revision
+            self.owner_revision = answer.header.revision
         else:
             present = answer.found(0)
             if present is None:
@@ -173,7 +174,7 @@ class Chain:
             # The same claim may have been sent twice, and its first answer lost.
             if present.value != self._owner:
                 return present.value
-            self._owner_revision = present.create_revision
+            self.owner_revision = present.create_revision
         self.predecessor = _revision(answer.found(1))
         self.state = ChainState.KNOWN
         return None
@@ -201,10 +202,10 @@ class Chain:
             raise RuntimeError(f"a commit in the state {self.state.name}")
         keys, self.state = self._keys, ChainState.UNSURE
         self._links += 1
-        self._token = b"%d.%d" % (self._owner_revision, self._links)
+        self._token = b"%d.%d" % (self.owner_revision, self._links)
         return wire.txn(
             [
-                wire.created_at(keys.owner, self._owner_revision),
+                wire.created_at(keys.owner, self.owner_revision),
                 wire.changed_at(keys.commit, self.predecessor),
             ],
             [wire.get(keys.record(COMMIT)), wire.put(keys.commit, self._token), *operations],
@@ -216,7 +217,7 @@ class Chain:
         if answer.succeeded:
             return self._known(answer.header.revision)
         owner, commit = answer.found(0), answer.found(1)
-        if owner is None or owner.create_revision != self._owner_revision:
+        if owner is None or owner.create_revision != self.owner_revision:
             self.state = ChainState.LOST
             return Linked.LOST
         if commit is not None and commit.value == self._token:
@@ -240,7 +241,7 @@ class Chain:
     def _is_later_own(self, commit: KeyValue | None) -> bool:
         """Whether a commit key is that of a link which this owner has sent since its last commit."""
         revision, _, link = (commit.value if commit else b"").partition(b".")
-        if revision != b"%d" % self._owner_revision or not link.isdigit() or len(link) > MOST_DIGITS:
+        if revision != b"%d" % self.owner_revision or not link.isdigit() or len(link) > MOST_DIGITS:
             return False
         return self._done < int(link) < self._links
 

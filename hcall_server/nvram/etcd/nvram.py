@@ -67,9 +67,7 @@ class EtcdNvram:
         if holder is not None:
             shown = wire.printable(holder.decode("utf-8", "replace"))
             raise NvramInUseError(f"{self._keys.prefix} in etcd, owned by {shown},")
-        with _form():
-            present = None if answer.succeeded else answer.found(0)
-        self.lease.hold(self._keys.owner, present.create_revision if present else answer.header.revision)
+        self.lease.hold(self._keys.owner, self._chain.owner_revision)
 
     def load(self) -> dict[str, bytes]:
         """Return every record.

@@ -18,11 +18,12 @@ import outcome
 import trio
 
 from hcall_server.nvram.seam import NvramError
+from hcall_server.nvram.wrapper import NvramWrapper
 
 if TYPE_CHECKING:
     from random import Random
 
-    from hcall_server.nvram.seam import CommitLimits, Mark, Nvram, Ownership
+    from hcall_server.nvram.seam import Nvram
     from hcall_server.writeback.worker import Job, Landed
 
 OnRecords = Callable[[Mapping[str, bytes | None]], None]
@@ -75,46 +76,17 @@ class PowerCut(Exception):
     """The machine that uses this NVRAM has crashed: nothing that the caller does has any effect."""
 
 
-class LivingNvram:
+class LivingNvram(NvramWrapper):
     """The NVRAM as one life of a machine uses it.
 
     `offered` is called with the records of each commit before it begins, `committed` after it has returned.
     """
 
     def __init__(self, inner: Nvram, life: Life, offered: OnRecords, committed: OnRecords) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._life = life
         self._offered = offered
         self._committed = committed
-
-    @property
-    def mark(self) -> Mark:
-        """The mark of the inner NVRAM."""
-        return self._inner.mark
-
-    @property
-    def old_number(self) -> int:
-        """The number of the last commit, for records of level 1."""
-        return self._inner.old_number
-
-    @property
-    def always_newest(self) -> bool:
-        """Whether the inner NVRAM always has the newest records."""
-        return self._inner.always_newest
-
-    @property
-    def ownership(self) -> Ownership | None:
-        """The ownership of the inner NVRAM."""
-        return self._inner.ownership
-
-    @property
-    def limits(self) -> CommitLimits | None:
-        """The largest commit of the inner NVRAM."""
-        return self._inner.limits
-
-    def load(self) -> dict[str, bytes]:
-        """Return a copy of every record."""
-        return self._inner.load()
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         """Put or remove records; PowerCut if the life ends before or directly after the commit."""
@@ -122,7 +94,7 @@ class LivingNvram:
             raise PowerCut
         self._offered(changes)
         try:
-            self._inner.commit(changes)
+            self.inner.commit(changes)
         except NvramError:
             # A commit without an answer may have taken effect, so a crash may come directly after it too.
             self._crash_after()
@@ -136,7 +108,7 @@ class LivingNvram:
         """Return the commit record; PowerCut if the life is over."""
         if not self._life.alive:
             raise PowerCut
-        return self._inner.last_commit()
+        return self.inner.last_commit()
 
     def close(self) -> None:
         """Do nothing."""

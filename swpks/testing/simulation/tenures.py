@@ -26,10 +26,10 @@ import trio
 
 from hcall_server.nvram.etcd.lease import Lease, ended
 from hcall_server.nvram.seam import NvramError
+from hcall_server.nvram.wrapper import NvramWrapper
 
 if TYPE_CHECKING:
     from hcall_server.nvram.etcd.nvram import EtcdNvram
-    from hcall_server.nvram.seam import CommitLimits, Mark, Ownership
     from swpks.testing.simulation.commit_judge import CommitJudge
 
 LEAST = 1e-6
@@ -76,60 +76,31 @@ class Tenure:
                 await self._pause()
 
 
-class JudgedNvram:
+class JudgedNvram(NvramWrapper):
     """The NVRAM of a tenure; the judge checks each commit and each load."""
 
     def __init__(self, tenure: Tenure, judge: CommitJudge) -> None:
+        super().__init__(tenure.nvram)
         self._owner = tenure.owner
-        self._inner = tenure.nvram
         self._judge = judge
-
-    @property
-    def mark(self) -> Mark:
-        """The mark of the inner NVRAM."""
-        return self._inner.mark
-
-    @property
-    def old_number(self) -> int:
-        """The number of the last commit, for records of level 1."""
-        return self._inner.old_number
-
-    @property
-    def always_newest(self) -> bool:
-        """Whether the inner NVRAM always has the newest records."""
-        return self._inner.always_newest
-
-    @property
-    def ownership(self) -> Ownership:
-        """The ownership of the inner NVRAM."""
-        return self._inner.ownership
-
-    @property
-    def limits(self) -> CommitLimits:
-        """The largest commit of the inner NVRAM."""
-        return self._inner.limits
 
     def load(self) -> dict[str, bytes]:
         """Return every record."""
-        found = self._inner.load()
+        found = self.inner.load()
         self._judge.loaded(found)
         return found
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         """Put or remove records."""
         self._judge.begin(self._owner, changes)
-        self._inner.commit(changes)
+        self.inner.commit(changes)
         self._judge.returned(self._owner, changes)
 
     def last_commit(self) -> bytes | None:
         """Return the commit record."""
-        found = self._inner.last_commit()
+        found = self.inner.last_commit()
         self._judge.settled()
         return found
-
-    def close(self) -> None:
-        """Close the inner NVRAM."""
-        self._inner.close()
 
 
 def beat(lease: Lease) -> NvramError | None:
