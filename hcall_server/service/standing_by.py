@@ -112,8 +112,8 @@ async def _unless_stopped(taking: Taking, patience: float | None, advice: str = 
 async def _owned(taking: Taking, patience: float | None, advice: str) -> EtcdNvram:
     """Try until this server is the owner.
 
-    For ever if `patience` is None.  Otherwise for the time of the owner's lease; `patience` is the time if
-    etcd does not tell it.
+    If `patience` is None, try for ever.  Otherwise try for the time of the owner's lease, or for `patience`
+    seconds if that time is not known.
     """
     begun, told = trio.current_time(), ""
     while True:
@@ -133,7 +133,7 @@ async def _owned(taking: Taking, patience: float | None, advice: str) -> EtcdNvr
 
 
 def _patience(taking: Taking, unknown: float) -> float:
-    """Return the seconds that the present owner's lease may last; `unknown` if etcd has not told its time."""
+    """Return the seconds to wait for the end of the owner's lease; `unknown` if its time is not known."""
     if taking.holder_seconds is None:
         return unknown
     return min(taking.holder_seconds, MAX_NVRAM_LEASE_S) + GRACE if taking.holder_seconds else -1.0
